@@ -1,0 +1,81 @@
+"""Settings: read once from the environment, typed, immutable.
+
+Order of precedence: ``ATELIER_*`` environment variables, then a ``.env`` file at the project's root, then the defaults below.
+Every key is listed in docs/settings.md, which is generated from this class.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Where everything is and how large it may grow. Build it through :func:`settings`."""
+
+    model_config = SettingsConfigDict(env_prefix="ATELIER_", env_file=PROJECT_ROOT / ".env", frozen=True, extra="ignore")
+
+    home: Path = Field(PROJECT_ROOT / ".atelier", description="Directory that holds all state of the local profile: logs, databases, topics, images.")
+    jars: Path = Field(PROJECT_ROOT / ".jars", description="Directory of the jars that Maven fetched from pom.xml: kafka/ and flink/.")
+    host: str = Field("127.0.0.1", description="Address the local services listen on.")
+    kafka_port: Port = Field(9092, description="Port of the Kafka broker.")
+    kafka_controller_port: Port = Field(9093, description="Port of Kafka's KRaft controller.")
+    flink_port: Port = Field(8081, description="Port of Flink's REST API and UI.")
+    mlflow_port: Port = Field(5000, description="Port of the MLflow server.")
+    airflow_port: Port = Field(8080, description="Port of Airflow's API server and UI.")
+    gateway_port: Port = Field(8000, description="Port of the HTTP gateway.")
+
+    kafka_bootstrap: str = Field("", description="Brokers as host:port[,host:port]; empty means the local broker.")
+    mlflow_uri: str = Field("", description="MLflow tracking and registry server; empty means the local one.")
+    store_url: str = Field("", description="Where images and datasets go: file:///dir or s3://bucket/prefix; empty means HOME/objects.")
+    s3_endpoint: str = Field("", description="Endpoint of an S3-compatible server; empty means AWS.")
+    s3_access_key: SecretStr = Field(SecretStr(""), description="S3 access key; empty means boto3's own search order.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key.")
+    s3_region: str = Field("us-east-1", description="S3 region.")
+
+    topic_prefix: str = Field("atelier.", description="Prefix of every topic, so that several installations share one Kafka.")
+    cell: str = Field("cell-0", description="The cell (one scheduler and its pools) that this installation serves.")
+    model_name: str = Field("emoji", description="Registered model that a request gets when it names none.")
+    worker_count: int = Field(2, ge=0, le=64, description="CPU workers that the local profile starts.")
+    worker_pool: str = Field("standard", description="Pool of the local profile's workers.")
+    lease_s: float = Field(30.0, gt=0, description="Seconds a lease lasts unless progress renews it.")
+    max_attempts: int = Field(3, ge=1, le=20, description="Attempts before a request fails into dead letters.")
+    registry_poll_s: float = Field(1.0, gt=0, description="Seconds between two looks of the registry watcher at MLflow's aliases.")
+
+    @property
+    def bootstrap(self) -> str:
+        return self.kafka_bootstrap or f"{self.host}:{self.kafka_port}"
+
+    @property
+    def mlflow(self) -> str:
+        return self.mlflow_uri or f"http://{self.host}:{self.mlflow_port}"
+
+    @property
+    def flink(self) -> str:
+        return f"http://{self.host}:{self.flink_port}"
+
+    @property
+    def airflow(self) -> str:
+        return f"http://{self.host}:{self.airflow_port}"
+
+    @property
+    def gateway(self) -> str:
+        return f"http://{self.host}:{self.gateway_port}"
+
+    @property
+    def store(self) -> str:
+        return self.store_url or (self.home / "objects").resolve().as_uri()
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings, read at the first call; later changes of the environment have no effect."""
+    return Settings()

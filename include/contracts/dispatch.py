@@ -1,0 +1,95 @@
+"""What the router hands to a worker: a lease on one micro-batch."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from include.contracts.base import Identifier, Message, Name, Part, Timestamp
+from include.contracts.requests import Guidance, ImageFormat, Prompt, Seed, Side, Steps
+
+
+class DispatchKind(StrEnum):
+    LEASE = "lease"  #: render this
+    REVOKE = "revoke"  #: stop rendering this
+
+
+class ModelRef(Part):
+    """A model version by what it is, not by what it is called today."""
+
+    name: Name = Field(description="Registered model.")
+    version: str = Field(max_length=64, description="Version in the registry.")
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="Digest of the version's file list; each file is verified against it.")
+    source: str = Field(max_length=1024, description="Where the files are, as the registry says.")
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+class BatchKey(Part):
+    """What requests must share to run in one batch. Seed and prompt are deliberately not in it."""
+
+    model: str = Field(description="name/version.")
+    width: Side
+    height: Side
+    steps: Steps
+    guided: bool = Field(description="Whether classifier-free guidance doubles the batch.")
+
+    def __str__(self) -> str:
+        return f"{self.model}|{self.width}x{self.height}|{self.steps}|{'cfg' if self.guided else 'plain'}"
+
+
+class RenderTask(Part):
+    """One request as the worker needs it: every default filled in."""
+
+    request_id: Identifier
+    tenant: Name
+    prompt: Prompt
+    negative_prompt: Prompt = ""
+    width: Side
+    height: Side
+    steps: Steps
+    guidance: Guidance
+    seed: Seed = Field(description="Seed of image 0; image i uses seed + i, modulo 2^63.")
+    images: int = Field(ge=1)
+    image_format: ImageFormat
+    degraded: tuple[str, ...] = ()
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance > 1
+
+
+class Lease(Message):
+    """The right of one worker's one incarnation to render a micro-batch until it expires; progress renews it."""
+
+    kind: Literal[DispatchKind.LEASE] = DispatchKind.LEASE
+    lease_id: Identifier
+    cell: Name
+    pool: Name
+    worker_id: Identifier
+    incarnation: Identifier
+    attempt: int = Field(ge=1, description="Highest attempt among its tasks.")
+    issued_at: Timestamp
+    expires_at: Timestamp
+    lease_s: float = Field(gt=0, description="How long each renewal lasts.")
+    model: ModelRef
+    batch_key: BatchKey
+    tasks: tuple[RenderTask, ...] = Field(min_length=1)
+
+
+class Revoke(Message):
+    """Stop these requests of this lease at the next step boundary: cancelled, or fenced off."""
+
+    kind: Literal[DispatchKind.REVOKE] = DispatchKind.REVOKE
+    lease_id: Identifier
+    worker_id: Identifier
+    pool: Name
+    request_ids: tuple[Identifier, ...] = Field((), description="Empty means the whole lease.")
+
+
+AnyDispatchMessage = Annotated[Lease | Revoke, Field(discriminator="kind")]
+dispatch_messages: TypeAdapter[AnyDispatchMessage] = TypeAdapter(AnyDispatchMessage)

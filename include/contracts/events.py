@@ -1,0 +1,99 @@
+"""What everyone may know about a request: its state changes and the trace of the decisions behind them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from include.contracts.base import Identifier, Message, Name, Part, Seconds, Timestamp
+from include.contracts.errors import Reason
+from include.contracts.requests import ServiceClass, Tier
+
+
+class State(StrEnum):
+    """A request's life: Queued → Processing → one terminal state, with Retrying leading back to Queued."""
+
+    QUEUED = "Queued"
+    PROCESSING = "Processing"
+    RETRYING = "Retrying"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    REFUSED = "Refused"
+    CANCELLED = "Cancelled"
+    EXPIRED = "Expired"
+
+    @property
+    def terminal(self) -> bool:
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.REFUSED, State.CANCELLED, State.EXPIRED})
+
+
+class Lane(StrEnum):
+    """Strict priority, from first served to last."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class ImageResult(Part):
+    """One stored image."""
+
+    index: int = Field(ge=0, description="Position among the request's images.")
+    key: str = Field(max_length=512, description="Object key in the store.")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Digest of the stored bytes.")
+    size_bytes: int = Field(ge=1, description="Length of the stored bytes.")
+    width: int = Field(ge=1, description="Pixels.")
+    height: int = Field(ge=1, description="Pixels.")
+    seed: int = Field(ge=0, description="Seed that reproduces it.")
+    media_type: str = Field(description="image/png, image/jpeg or image/webp.")
+
+
+class Usage(Part):
+    """What a completion cost."""
+
+    gpu_seconds: Seconds = Field(description="Device time this request used, its share of a micro-batch.")
+    render_s: Seconds = Field(description="Wall time from the start of the render to the stored images.")
+    steps: int = Field(ge=0, description="Denoising steps run.")
+    backend: str = Field("torch-eager", description="What ran the network.")
+    device: str = Field("cpu", description="Device it ran on.")
+
+
+class Progress(Part):
+    step: int = Field(ge=0)
+    steps: int = Field(ge=1)
+
+
+class StatusEvent(Message):
+    """One state change. ``event_id`` is the same when a restored job says it again, so consumers drop repeats by it."""
+
+    event_id: str = Field(max_length=300, description="request_id, state, attempt and step; equal for repeats of one event.")
+    request_id: Identifier
+    tenant: Name
+    state: State
+    at: Timestamp = Field(description="When it happened.")
+    tier: Tier | None = None
+    service_class: ServiceClass | None = None
+    lane: Lane | None = None
+    attempt: int = Field(0, ge=0, description="Dispatches so far.")
+    position: int | None = Field(None, ge=1, description="Place in its lane, 1 is next.")
+    worker_id: Identifier | None = None
+    pool: Name | None = None
+    model: Name | None = None
+    model_version: str | None = None
+    progress: Progress | None = None
+    reason: Reason | None = Field(None, description="Why it was refused, retried, failed, cancelled or expired.")
+    images: tuple[ImageResult, ...] = ()
+    usage: Usage | None = None
+    waited_s: Seconds | None = Field(None, description="From acceptance to the dispatch that led to the terminal state.")
+    degraded: tuple[str, ...] = Field((), description="What was reduced, in words; empty means nothing.")
+    trace: dict[str, Any] = Field(default_factory=dict, description="The decision behind this change, for `atelier why`.")
+    trace_id: Identifier | None = None
+
+
+def event_id(request_id: str, state: State, attempt: int, step: int = 0) -> str:
+    return f"{request_id}:{state}:{attempt}:{step}"

@@ -1,0 +1,12 @@
+"""Where a request's objects are: one rule, used by worker, gateway and tests."""
+
+from __future__ import annotations
+
+from include.contracts.requests import ImageFormat
+
+MEDIA_TYPES = {ImageFormat.PNG: "image/png", ImageFormat.JPEG: "image/jpeg", ImageFormat.WEBP: "image/webp"}
+
+
+def image_key(tenant: str, request_id: str, index: int, image_format: ImageFormat) -> str:
+    """``images/TENANT/REQUEST/INDEX.EXT``; tenant and request id are checked identifiers, so the key can't leave its folder."""
+    return f"images/{tenant}/{request_id}/{index}.{image_format.value}"

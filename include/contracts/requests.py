@@ -1,0 +1,88 @@
+"""What a producer asks for: one request for one or a few images of one prompt."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from include.contracts.base import Identifier, Message, Name, Timestamp
+
+MAX_PROMPT = 2000
+MAX_MESSAGE_BYTES = 64 * 1024
+MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 16, 4096, 8
+MAX_STEPS, MAX_IMAGES, MAX_GUIDANCE = 200, 16, 30.0
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+class Tier(StrEnum):
+    """What the tenant pays for."""
+
+    FREE = "free"
+    PRO = "pro"
+    ENTERPRISE = "enterprise"
+
+
+class ServiceClass(StrEnum):
+    """Which ingress topic a request came in by."""
+
+    REALTIME = "realtime"  #: somebody waits for it
+    BATCH = "batch"  #: it may wait, and is paced when the cell is full
+
+
+class ImageFormat(StrEnum):
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+
+def _printable(text: str) -> str:
+    found = _CONTROL.search(text)
+    if found:
+        raise ValueError(f"contains the control character U+{ord(found.group()):04X} at position {found.start()}; remove it")
+    return text
+
+
+def _multiple(side: int) -> int:
+    if side % SIDE_MULTIPLE:
+        raise ValueError(f"must be a multiple of {SIDE_MULTIPLE}; {side // SIDE_MULTIPLE * SIDE_MULTIPLE or SIDE_MULTIPLE} would do")
+    return side
+
+
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(_printable)]
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE), AfterValidator(_multiple)]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class GenerationRequest(Message):
+    """One request. What it leaves out is filled in from the scenario, then from the model's defaults."""
+
+    request_id: Identifier = Field(description="The producer's id and idempotency key; a repeated id is answered, not run again.")
+    tenant: Name = Field(description="Who asks; quotas, fairness and object keys go by it.")
+    tier: Tier = Field(Tier.FREE, description="What the tenant pays for.")
+    prompt: Annotated[Prompt, Field(min_length=1)] = Field(description="What the image shows.")
+    negative_prompt: Prompt = Field("", description="What it should not show.")
+    model: Name | None = Field(None, description="Registered model; empty means the scenario's, else the installation's default.")
+    scenario: Name | None = Field(None, description="A named set of defaults offered to a product.")
+    width: Side | None = Field(None, description="Pixels.")
+    height: Side | None = Field(None, description="Pixels.")
+    steps: Steps | None = Field(None, description="Denoising steps.")
+    guidance: Guidance | None = Field(None, description="Classifier-free guidance scale; 1 or less turns guidance off.")
+    images: int = Field(1, ge=1, le=MAX_IMAGES, description="How many images, each with its own seed.")
+    seed: Seed | None = Field(None, description="Seed of the first image; empty means one derived from the request id.")
+    image_format: ImageFormat = Field(ImageFormat.PNG, description="Encoding of the images.")
+    deadline_at: Timestamp | None = Field(None, description="When the answer is of no use any more, in seconds since 1970.")
+    created_at: Timestamp | None = Field(None, description="When the producer made it, in seconds since 1970.")
+    allow_degradation: bool = Field(True, description="Whether fewer steps or pixels may be used under load; always disclosed.")
+    trace_id: Identifier | None = Field(None, description="Carried into every event of the request.")
+
+    @model_validator(mode="after")
+    def _both_sides(self) -> Self:
+        if (self.width is None) != (self.height is None):
+            raise ValueError("width and height go together; give both or neither")
+        return self
