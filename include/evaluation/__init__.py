@@ -1,0 +1,1 @@
+"""Measuring a model: :func:`~include.evaluation.evaluate.evaluate_pipeline`."""

@@ -1,0 +1,1 @@
+"""What producers use: send requests, follow what becomes of them."""

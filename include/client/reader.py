@@ -1,0 +1,204 @@
+"""Reading a topic from Kafka without a consumer group: everyone who watches sees everything."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from pydantic import ValidationError
+
+from include.client.errors import BrokerUnavailableError
+from include.config import Settings
+from include.contracts import topics
+from include.contracts.events import StatusEvent
+
+log = logging.getLogger(__name__)
+
+REMEMBERED_IDS = 100_000
+
+
+class Start(StrEnum):
+    BEGINNING = "beginning"  #: the oldest message that is still there
+    END = "end"  #: what arrives after the reader was made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One message as it lies on the topic."""
+
+    value: bytes | None
+    partition: int
+    offset: int
+
+
+OffsetsOf = Callable[[str], Mapping[int, int]]
+
+
+def no_offsets(cluster_id: str) -> Mapping[int, int]:
+    return {}
+
+
+class TopicReader:
+    """Reads every partition of one topic.
+
+    :param topic: without the installation's prefix
+    :param offsets: called with the cluster's id, gives the next offset to read by partition where one is known; the others start at ``start``
+
+    Raises :class:`BrokerUnavailableError` where the broker does not answer or does not have the topic. Once made, it outlives the
+    broker: :meth:`poll` returns None while there is none and goes on where it was when it is back.
+    """
+
+    def __init__(self, settings: Settings, topic: str, start: Start = Start.END, offsets: OffsetsOf = no_offsets) -> None:
+        self.topic = settings.topic_prefix + topic
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": settings.bootstrap,
+                "group.id": "atelier-readers",  # required by the library; nothing is committed under it
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 100,
+                "reconnect.backoff.max.ms": 1000,
+                "log_level": 2,
+            }
+        )
+        try:
+            self.cluster_id = self._assign(start, offsets)
+        except KafkaException as error:
+            self._consumer.close()
+            raise BrokerUnavailableError(f"{self.topic} can't be read from {settings.bootstrap}: {error.args[0].str()}") from error
+        except BrokerUnavailableError:
+            self._consumer.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def poll(self, timeout_s: float = 0.5) -> Record | None:
+        message = self._consumer.poll(timeout_s)
+        if message is None:
+            return None
+        if message.error():
+            log.warning("%s: %s", self.topic, message.error().str())
+            return None
+        return Record(value=message.value(), partition=message.partition() or 0, offset=message.offset() or 0)
+
+    def poll_batch(self, limit: int, timeout_s: float) -> list[Record]:
+        """Waits for the first message, then takes what is already here, up to ``limit``."""
+        records = [first] if (first := self.poll(timeout_s)) else []
+        while records and len(records) < limit and (record := self.poll(0)) is not None:
+            records.append(record)
+        return records
+
+    def ends(self) -> dict[int, int]:
+        """The offset after the newest message, by partition. Raises :class:`BrokerUnavailableError`."""
+        try:
+            return {partition.partition: self._end(partition) for partition in self._consumer.assignment()}
+        except KafkaException as error:
+            raise BrokerUnavailableError(f"{self.topic}: {error.args[0].str()}") from error
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _assign(self, start: Start, offsets_of: OffsetsOf) -> str:
+        metadata = self._consumer.list_topics(self.topic, timeout=5.0)
+        found = metadata.topics[self.topic]
+        if found.error is not None:
+            raise BrokerUnavailableError(f"{self.topic}: {found.error.str()}")
+        offsets = offsets_of(metadata.cluster_id or "")
+        partitions = [TopicPartition(self.topic, number) for number in found.partitions]
+        for partition in partitions:
+            known = offsets.get(partition.partition)
+            partition.offset = known if known is not None else self._first_offset(partition, start)
+        self._consumer.assign(partitions)
+        return metadata.cluster_id or ""
+
+    def _first_offset(self, partition: TopicPartition, start: Start) -> int:
+        # The end is looked up now: the library's own OFFSET_END is resolved at the first fetch, and what is sent before that is missed.
+        return OFFSET_BEGINNING if start is Start.BEGINNING else self._end(partition)
+
+    def _end(self, partition: TopicPartition) -> int:
+        return self._consumer.get_watermark_offsets(partition, timeout=5.0)[1]
+
+
+class RecentIds:
+    """Remembers the newest ids, so that repeats are recognised in bounded memory."""
+
+    def __init__(self, limit: int = REMEMBERED_IDS) -> None:
+        self._limit = limit
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, identifier: str) -> bool:
+        """Whether it is new."""
+        if identifier in self._ids:
+            return False
+        self._ids[identifier] = None
+        if len(self._ids) > self._limit:
+            self._ids.popitem(last=False)
+        return True
+
+
+class EventReader:
+    """The installation's status events, each once. Made before a request is sent, it sees all of the request's events."""
+
+    def __init__(self, settings: Settings, from_beginning: bool = False) -> None:
+        self._reader = TopicReader(settings, topics.EVENTS, Start.BEGINNING if from_beginning else Start.END)
+        self._seen = RecentIds()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[StatusEvent]:
+        """Endless: waits for the next event."""
+        while True:
+            event = self.poll()
+            if event is not None:
+                yield event
+
+    def poll(self, timeout_s: float = 0.5) -> StatusEvent | None:
+        """The next event, or None where none came in time."""
+        record = self._reader.poll(timeout_s)
+        event = parse_event(record) if record else None
+        return event if event is not None and self._seen.add(event.event_id) else None
+
+    def wait_for_terminal(
+        self, ids: Collection[str], timeout_s: float, on_event: Callable[[StatusEvent], None] | None = None
+    ) -> dict[str, StatusEvent]:
+        """The terminal event of each request. Raises :class:`TimeoutError` naming those that have none in time."""
+        ended: dict[str, StatusEvent] = {}
+        wanted, deadline = set(ids), time.monotonic() + timeout_s
+        while missing := wanted - ended.keys():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no terminal state within {timeout_s:g} s: {', '.join(sorted(missing))}")
+            event = self.poll()
+            if event is None or event.request_id not in wanted:
+                continue
+            if on_event is not None:
+                on_event(event)
+            if event.state.terminal:
+                ended.setdefault(event.request_id, event)
+        return ended
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def parse_event(record: Record) -> StatusEvent | None:
+    """None, with a warning in the log, where the record is no event of this release."""
+    try:
+        return StatusEvent.from_json(record.value or b"")
+    except ValidationError as error:
+        log.warning("events[%d]@%d is not an event: %s", record.partition, record.offset, error.errors()[0]["msg"])
+        return None

@@ -1,0 +1,41 @@
+"""Prepares and publishes a dataset version; prints the path of its manifest, and progress on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from include.dataset.config import DatasetConfig
+from include.dataset.shards import plan_shards, prepare_shard
+from include.dataset.versions import DatasetVersion, publish_version
+
+
+def prepare_dataset(config: DatasetConfig, root: Path, processes: int = 2) -> DatasetVersion:
+    with ProcessPoolExecutor(processes) as pool:
+        return publish_version(list(pool.map(partial(prepare_shard, progress=_to_stderr), plan_shards(config, root))), root)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m include.dataset", description=__doc__)
+    parser.add_argument("--root", type=Path, required=True, help="directory that holds the datasets")
+    parser.add_argument("--folder", type=Path, help="folder of images with .txt captions; OpenMoji without it")
+    parser.add_argument("--name", default="openmoji")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    source = "folder" if arguments.folder else "openmoji"
+    config = DatasetConfig(name=arguments.name, source=source, path=arguments.folder, size=arguments.size)
+    version = prepare_dataset(config, arguments.root, arguments.processes)
+    _to_stderr(f"{version.version}: {version.counts}, rejected {sum(version.rejected.values())}")
+    print(version.manifest)
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The router without Flink: bytes of any topic in, messages for topics out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from include.contracts import topics
+from include.contracts.base import Message
+from include.contracts.dead_letters import DeadLetter
+from include.contracts.dispatch import Lease, Revoke
+from include.contracts.requests import ServiceClass
+from include.routing.parse import Refusal, parse_control, parse_request, parse_worker
+from include.scheduling.cell import Decision
+from include.scheduling.scheduler import Scheduler
+
+#: A topic's name without the installation's prefix, and the message as ASCII JSON.
+Outgoing = tuple[str, str]
+
+
+class Router:
+    """Reads what arrives, asks the scheduler, addresses what it decides. Texts are a message's bytes as ISO-8859-1, None for null."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+
+    def request(self, text: str | None, service_class: ServiceClass, now: float) -> Iterator[Outgoing]:
+        request = parse_request(text)
+        if isinstance(request, Refusal) or text is None:
+            assert isinstance(request, Refusal)
+            return _addressed(self.scheduler.refuse(request, text, service_class, now))
+        return _addressed(self.scheduler.submit(request, text, service_class, now))
+
+    def worker(self, text: str | None, now: float) -> Iterator[Outgoing]:
+        message = parse_worker(text)
+        if isinstance(message, Refusal):
+            return _addressed(self.scheduler.reject(topics.WORKERS, message, text, now))
+        return _addressed(self.scheduler.on_worker(message, text or "", now))
+
+    def control(self, text: str | None, now: float) -> Iterator[Outgoing]:
+        """A null value is how a compacted topic forgets a key; it asks nothing of the router."""
+        if text is None:
+            return iter(())
+        message = parse_control(text)
+        if isinstance(message, Refusal):
+            return _addressed(self.scheduler.reject(topics.CONTROL, message, text, now))
+        return _addressed(self.scheduler.on_control(message, text, now))
+
+    def tick(self, now: float) -> Iterator[Outgoing]:
+        return _addressed(self.scheduler.tick(now))
+
+
+def _addressed(decisions: Iterable[Decision]) -> Iterator[Outgoing]:
+    for decision in decisions:
+        yield _topic(decision), _json(decision)
+
+
+def _topic(decision: Decision) -> str:
+    if isinstance(decision, Lease | Revoke):
+        return topics.dispatch(decision.pool)
+    return topics.DEAD_LETTERS if isinstance(decision, DeadLetter) else topics.EVENTS
+
+
+def _json(message: Message) -> str:
+    """ASCII, because texts pass through a Java string on their way out."""
+    return message.model_dump_json(exclude_none=True, ensure_ascii=True)

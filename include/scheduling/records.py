@@ -1,0 +1,111 @@
+"""What the scheduler knows of an accepted request and of a lease, and how both are written to the store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from include.contracts.dispatch import RenderTask
+from include.contracts.events import Lane
+from include.contracts.requests import GenerationRequest, ServiceClass
+
+#: Model name, width, height, steps, guided: what requests must share to render together. The version is added at dispatch.
+Shape = tuple[str, int, int, int, bool]
+
+
+class Phase(Enum):
+    HELD = auto()  #: came before the control topic was read; not resolved yet
+    QUEUED = auto()  #: in its lane
+    PARKED = auto()  #: out of its lane because its model has no serving version at the moment
+    DELAYED = auto()  #: between two attempts
+    LEASED = auto()  #: a worker has it
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Entry:
+    """One request between acceptance and its terminal state."""
+
+    request: GenerationRequest
+    raw: str  #: the original bytes as ISO-8859-1
+    service_class: ServiceClass
+    accepted_at: float
+    seq: int  #: order of acceptance
+    phase: Phase = Phase.HELD
+    lane: Lane = Lane.LOW
+    task: RenderTask | None = None  #: None only while held
+    shape: Shape = ("", 0, 0, 0, False)
+    predicted_s: float = 0.0  #: device seconds
+    dispatches: int = 0  #: leases so far; an event's ``attempt``
+    failures: int = 0  #: attempts that count against ``max_attempts``
+    not_before: float = 0.0  #: end of the backoff
+    lease: LeaseRecord | None = None
+    last_worker: str = ""
+    dispatched_at: float = 0.0
+    progress_at: float = 0.0  #: when progress was last announced
+
+    @property
+    def id(self) -> str:
+        return self.request.request_id
+
+    @property
+    def tenant(self) -> str:
+        return self.request.tenant
+
+    @property
+    def deadline(self) -> float:
+        return float("inf") if self.request.deadline_at is None else self.request.deadline_at
+
+    def encode(self) -> str:
+        """Five tab-separated fields, the original last, since only it may hold a tab."""
+        lane = "" if self.phase is Phase.HELD else self.lane.value
+        return f"{self.service_class.value}\t{lane}\t{self.accepted_at!r}\t{self.seq}\t{self.raw}"
+
+    def encode_attempts(self) -> str:
+        return f"{self.dispatches}\t{self.failures}\t{self.not_before!r}\t{self.last_worker}"
+
+    def decode_attempts(self, text: str) -> None:
+        dispatches, failures, not_before, self.last_worker = text.split("\t")
+        self.dispatches, self.failures, self.not_before = int(dispatches), int(failures), float(not_before)
+
+
+def decode_entry(text: str) -> Entry:
+    """Read back what :meth:`Entry.encode` wrote; it is resolved anew by the caller."""
+    service_class, lane, accepted_at, seq, raw = text.split("\t", 4)
+    return Entry(
+        request=GenerationRequest.from_json(raw.encode("latin-1")),
+        raw=raw,
+        service_class=ServiceClass(service_class),
+        accepted_at=float(accepted_at),
+        seq=int(seq),
+        phase=Phase.QUEUED if lane else Phase.HELD,
+        lane=Lane(lane) if lane else Lane.LOW,
+    )
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LeaseRecord:
+    """A current lease and the requests that are still open under it."""
+
+    id: str
+    worker_id: str
+    incarnation: str
+    pool: str
+    model_version: str
+    issued_at: float
+    expires_at: float
+    entries: dict[str, Entry] = field(default_factory=dict)
+    started: bool = False
+    missed: int = 0  #: heartbeats in a row that did not report it, once it was due to be reported
+
+    def encode(self) -> str:
+        return json.dumps(
+            {
+                "worker_id": self.worker_id,
+                "incarnation": self.incarnation,
+                "pool": self.pool,
+                "model_version": self.model_version,
+                "issued_at": self.issued_at,
+                "requests": {name: [entry.dispatches, entry.failures, entry.last_worker] for name, entry in self.entries.items()},
+            }
+        )

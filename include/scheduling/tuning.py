@@ -1,0 +1,63 @@
+"""What the scheduler does where the policy table says nothing: periods, floors, the default policy, the backoff."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from include.contracts.control import LaneRule, Policy
+from include.contracts.events import Lane
+from include.contracts.requests import ServiceClass, Tier
+
+HEARTBEAT_S = 1.0
+
+
+def _floors() -> dict[Lane, float]:
+    return {Lane.HIGH: 0.5, Lane.NORMAL: 0.15, Lane.LOW: 0.05}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """Constants of one cell. Times in seconds."""
+
+    silent_after_s: float = 3 * HEARTBEAT_S  #: a worker not heard for this long gets no new lease
+    lost_after_s: float = 3 * HEARTBEAT_S  #: a lease this old that its worker does not report was lost on its way
+    waiting_renewals: int = 20  #: lease terms that a held but not started lease is renewed by heartbeats alone
+    retry_base_s: float = 0.5  #: first backoff; doubles with each failure
+    retry_cap_s: float = 30.0
+    progress_every_s: float = 0.5  #: at most one progress event of a request in this time
+    id_window_s: float = 24 * 3600.0  #: how long a request id is remembered after its acceptance
+    max_ids: int = 200_000  #: ids remembered at most; the oldest finished ones go first
+    control_grace_s: float = 5.0  #: a fresh start waits this long for the control topic before it calls a model unknown
+    early_cancel_s: float = 60.0  #: how long a cancellation waits for its request
+    affinity_lookahead: int = 16  #: workers with room looked at for one that has the model loaded
+    floors: dict[Lane, float] = field(default_factory=_floors)  #: share of device time that a backlogged lane gets at least
+
+
+_LANES = {
+    (ServiceClass.REALTIME, Tier.ENTERPRISE): Lane.HIGH,
+    (ServiceClass.REALTIME, Tier.PRO): Lane.HIGH,
+    (ServiceClass.REALTIME, Tier.FREE): Lane.NORMAL,
+    (ServiceClass.BATCH, Tier.ENTERPRISE): Lane.NORMAL,
+    (ServiceClass.BATCH, Tier.PRO): Lane.LOW,
+    (ServiceClass.BATCH, Tier.FREE): Lane.LOW,
+}
+
+
+def default_policy(*, lease_s: float = 30.0, max_attempts: int = 3) -> Policy:
+    """What holds until the control topic says otherwise."""
+    return Policy(
+        at=0.0,
+        by="built in",
+        lanes=tuple(LaneRule(service_class=service_class, tier=tier, lane=lane) for (service_class, tier), lane in _LANES.items()),
+        lease_s=lease_s,
+        max_attempts=max_attempts,
+        lane_bound_s={Lane.HIGH: 600.0, Lane.NORMAL: 3600.0, Lane.LOW: 36000.0},
+    )
+
+
+def retry_delay_s(tuning: Tuning, request_id: str, failures: int) -> float:
+    """Exponential backoff with ±25 % jitter that depends on the request alone, so that a restored scheduler waits the same."""
+    delay = min(tuning.retry_cap_s, tuning.retry_base_s * 2.0 ** (failures - 1))
+    spread = int.from_bytes(sha256(f"{request_id}:{failures}".encode()).digest()[:4], "big") / 2**32
+    return delay * (0.75 + 0.5 * spread)

@@ -1,0 +1,92 @@
+"""The object store's interface: whole objects under keys, written once."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_KEY = 512
+_SEGMENT = re.compile(r"[A-Za-z0-9_=+@-][A-Za-z0-9._=+@-]*")
+
+
+class StoreError(Exception):
+    """Something is wrong with a store or with what is asked of it."""
+
+
+class InvalidKeyError(StoreError, ValueError):
+    """The key is not one that a store takes."""
+
+
+class ObjectMissingError(StoreError, KeyError):
+    """No object has that key."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StoreUnavailable(StoreError):  # noqa: N818 - a state, as the field names it
+    """The store can't be reached, is full or refuses access; the same call may succeed later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectInfo:
+    key: str
+    size: int  #: bytes
+    sha256: str  #: hex digest of the bytes
+    media_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PutResult:
+    """What is under the key after the call, whoever put it there."""
+
+    created: bool  #: False: the key was taken, and its object is as it was
+    sha256: str
+    size: int
+
+
+class ObjectStore(ABC):
+    """Keys are relative paths such as ``images/acme/r-1/0.png``. Every method raises :class:`InvalidKeyError` for other keys and
+    :class:`StoreUnavailable` where the store can't do its work now. Safe to use from several threads."""
+
+    @abstractmethod
+    def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
+        """Store ``data`` unless the key is taken. Atomic: of concurrent calls one creates the object, and nobody sees a part of it."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Raises :class:`ObjectMissingError`."""
+
+    @abstractmethod
+    def head(self, key: str) -> ObjectInfo | None:
+        """None where no object has that key."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Keys that start with ``prefix``, in order; ``prefix`` is empty or the beginning of a key."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Afterwards no object has that key, whether or not one had."""
+
+    @abstractmethod
+    def url(self, key: str) -> str:
+        """The object's address for people and logs; reading it may need credentials."""
+
+
+def check_key(key: str) -> str:
+    """The key itself. Raises :class:`InvalidKeyError` for an absolute, climbing, hidden, overlong or otherwise odd one."""
+    segments = key.split("/")
+    if len(key) > MAX_KEY or not all(_SEGMENT.fullmatch(segment) for segment in segments):
+        raise InvalidKeyError(
+            f"object key {key[:80]!r}: use at most {MAX_KEY} characters, segments of A-Z a-z 0-9 . _ = + @ - joined by '/', none empty or with a leading dot"
+        )
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    if prefix:
+        check_key(prefix.removesuffix("/"))
+    return prefix

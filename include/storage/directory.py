@@ -1,0 +1,108 @@
+"""Objects as files under one directory."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from include.storage.base import ObjectInfo, ObjectMissingError, ObjectStore, PutResult, StoreUnavailable, check_key, check_prefix
+
+PARTS = ".parts"  #: unfinished files; a key can't start with a dot, so no object is ever here
+
+
+class DirectoryStore(ObjectStore):
+    """An object becomes visible by a hard link from a finished, synced file, which is atomic and fails where the name is taken.
+
+    The media type is told from the key's extension; digests are computed when asked for.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
+        path = self._path(key)
+        with _explained(f"can't store {key} under {self.root}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            created = self._publish(path, data)
+        if not created:
+            found = self.get(key)
+            return PutResult(created=False, sha256=hashlib.sha256(found).hexdigest(), size=len(found))
+        return PutResult(created=True, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+    def get(self, key: str) -> bytes:
+        path = self._path(key)
+        with _explained(f"can't read {key} under {self.root}"):
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise ObjectMissingError(f"no object {key} under {self.root}") from None
+
+    def head(self, key: str) -> ObjectInfo | None:
+        try:
+            data = self.get(key)
+        except ObjectMissingError:
+            return None
+        media_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        return ObjectInfo(key=key, size=len(data), sha256=hashlib.sha256(data).hexdigest(), media_type=media_type)
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        check_prefix(prefix)
+        with _explained(f"can't list {self.root}"):
+            yield from sorted(key for key in self._keys(prefix) if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with _explained(f"can't delete {key} under {self.root}"), suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+
+    def url(self, key: str) -> str:
+        return self._path(key).as_uri()
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _publish(self, path: Path, data: bytes) -> bool:
+        parts = self.root / PARTS
+        parts.mkdir(exist_ok=True)
+        descriptor, part = tempfile.mkstemp(dir=parts)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+            return _link(part, path)
+        finally:
+            os.unlink(part)
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        start = self.root / prefix.rpartition("/")[0]
+        for folder, subfolders, files in os.walk(start):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            yield from ((Path(folder) / name).relative_to(self.root).as_posix() for name in files)
+
+
+def _link(part: str, path: Path) -> bool:
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return True
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"{what}: {error.strerror or error}; check space and permissions, or set ATELIER_STORE_URL") from error

@@ -1,0 +1,140 @@
+"""Objects in a bucket of S3 or of a server that speaks its protocol and honours ``If-None-Match`` on PUT."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import SecretStr
+
+from include.storage.base import ObjectInfo, ObjectMissingError, ObjectStore, PutResult, StoreUnavailable, check_key, check_prefix
+
+T = TypeVar("T")
+
+CONFLICT_TRIES = 5
+_DIGEST = "sha256"  #: the digest's name in an object's metadata
+
+
+class S3Store(ObjectStore):
+    """Network trouble and answers of 5xx are retried with backoff by the client; what remains raises :class:`StoreUnavailable`."""
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        endpoint: str = "",
+        region: str = "us-east-1",
+        access_key: SecretStr | None = None,
+        secret_key: SecretStr | None = None,
+        timeout_s: float = 20.0,
+    ) -> None:
+        self.bucket = bucket
+        self.prefix = check_prefix(prefix.strip("/") + "/") if prefix.strip("/") else ""
+        self.endpoint = endpoint
+        self._client: Any = boto3.session.Session().client(
+            "s3",
+            endpoint_url=endpoint or None,
+            region_name=region,
+            aws_access_key_id=access_key.get_secret_value() if access_key else None,
+            aws_secret_access_key=secret_key.get_secret_value() if secret_key else None,
+            config=_config(timeout_s, own_endpoint=bool(endpoint)),
+        )
+
+    def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
+        digest = hashlib.sha256(data).hexdigest()
+        for _ in range(CONFLICT_TRIES):
+            status = self._put(key, data, media_type, digest)
+            if status == 200:
+                return PutResult(created=True, sha256=digest, size=len(data))
+            found = self.head(key) if status == 412 else None
+            if found:
+                return PutResult(created=False, sha256=found.sha256, size=found.size)
+        raise StoreUnavailable(f"{self.url(key)}: others kept writing and deleting this key for {CONFLICT_TRIES} tries")
+
+    def get(self, key: str) -> bytes:
+        name = self._name(key)
+        body = self._call(key, lambda: self._client.get_object(Bucket=self.bucket, Key=name)["Body"].read())
+        if body is None:
+            raise ObjectMissingError(f"no object {self.url(key)}")
+        return bytes(body)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        name = self._name(key)
+        found = self._call(key, lambda: self._client.head_object(Bucket=self.bucket, Key=name))
+        if found is None:
+            return None
+        # Objects that others put here carry no digest.
+        digest = found["Metadata"].get(_DIGEST) or hashlib.sha256(self.get(key)).hexdigest()
+        return ObjectInfo(key=key, size=found["ContentLength"], sha256=digest, media_type=found["ContentType"])
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + check_prefix(prefix))
+        rows = iter(pages)
+        while (page := self._call(prefix, lambda: next(rows, None))) is not None:
+            yield from (found["Key"].removeprefix(self.prefix) for found in page.get("Contents", ()))
+
+    def delete(self, key: str) -> None:
+        name = self._name(key)
+        self._call(key, lambda: self._client.delete_object(Bucket=self.bucket, Key=name))
+
+    def url(self, key: str) -> str:
+        return f"s3://{self.bucket}/{self._name(key)}"
+
+    def _name(self, key: str) -> str:
+        return self.prefix + check_key(key)
+
+    def _put(self, key: str, data: bytes, media_type: str, digest: str) -> int:
+        """200 created, 412 taken, 409 somebody else is writing it right now."""
+        name = self._name(key)
+        try:
+            self._client.put_object(
+                Bucket=self.bucket, Key=name, Body=data, ContentType=media_type, Metadata={_DIGEST: digest}, IfNoneMatch="*"
+            )
+        except (ClientError, BotoCoreError) as error:
+            status = _status(error)
+            if status in (409, 412):
+                return status
+            raise self._unavailable(key, error) from error
+        return 200
+
+    def _call(self, key: str, call: Callable[[], T]) -> T | None:
+        """None where there is no such object."""
+        try:
+            return call()
+        except (ClientError, BotoCoreError) as error:
+            if _status(error) == 404 and _code(error) != "NoSuchBucket":
+                return None
+            raise self._unavailable(key, error) from error
+
+    def _unavailable(self, key: str, error: ClientError | BotoCoreError) -> StoreUnavailable:
+        hint = {
+            "NoSuchBucket": f"; create the bucket {self.bucket} or set ATELIER_STORE_URL",
+            "AccessDenied": "; check ATELIER_S3_ACCESS_KEY and ATELIER_S3_SECRET_KEY",
+            "SignatureDoesNotMatch": "; check ATELIER_S3_SECRET_KEY",
+            "InvalidAccessKeyId": "; check ATELIER_S3_ACCESS_KEY",
+        }.get(_code(error), "")
+        return StoreUnavailable(f"s3://{self.bucket}/{self.prefix}{key} at {self.endpoint or 'AWS'}: {error}{hint}")
+
+
+def _config(timeout_s: float, own_endpoint: bool) -> Config:
+    return Config(
+        connect_timeout=min(timeout_s, 5.0),
+        read_timeout=timeout_s,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        s3={"addressing_style": "path" if own_endpoint else "auto"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+
+
+def _status(error: ClientError | BotoCoreError) -> int:
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"]) if isinstance(error, ClientError) else 0
+
+
+def _code(error: ClientError | BotoCoreError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""

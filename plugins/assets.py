@@ -1,0 +1,20 @@
+"""The assets that connect the DAGs.
+
+The first three say what exists; their events are the history of datasets, versions and promotions. The ``*_REQUESTS`` start the next DAG:
+a run adds an event to one of them, through the alias of its task, only where it was started with "then …" ticked.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset, AssetAlias
+
+DATASETS = Asset(name="dataset_versions", uri="atelier://datasets/versions", group="atelier")
+MODELS = Asset(name="model_versions", uri="atelier://models/versions", group="atelier")
+EVALUATIONS = Asset(name="model_evaluations", uri="atelier://models/evaluations", group="atelier")
+CHAMPIONS = Asset(name="champions", uri="atelier://models/champions", group="atelier")
+
+TRAINING_REQUESTS = Asset(name="training_requests", uri="atelier://requests/training", group="atelier")
+EVALUATION_REQUESTS = Asset(name="evaluation_requests", uri="atelier://requests/evaluation", group="atelier")
+PROMOTION_REQUESTS = Asset(name="promotion_requests", uri="atelier://requests/promotion", group="atelier")
+
+NEXT_STEP = AssetAlias("next_step", group="atelier")

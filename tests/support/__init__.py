@@ -1,0 +1,1 @@
+"""What tests of several folders share: waiting on conditions, and the real services they run against."""
