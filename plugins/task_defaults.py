@@ -7,10 +7,15 @@ from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
+from include.registry.errors import ModelRejectedError, UnknownModelError
+
 BAD_INPUT = "the input is at fault, so trying again would not help"
 
 FAIL_ON_BAD_INPUT = ExceptionRetryPolicy(
-    rules=[RetryRule(exception=kind, action=RetryAction.FAIL, reason=BAD_INPUT) for kind in (ValueError, LookupError, FileNotFoundError)]
+    rules=[
+        RetryRule(exception=kind, action=RetryAction.FAIL, reason=BAD_INPUT)
+        for kind in (ValueError, LookupError, FileNotFoundError, UnknownModelError, ModelRejectedError)
+    ]
 )
 
 TASK_DEFAULTS: dict[str, Any] = {

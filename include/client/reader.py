@@ -22,6 +22,7 @@ from include.contracts.events import StatusEvent
 log = logging.getLogger(__name__)
 
 REMEMBERED_IDS = 100_000
+NEW_TOPIC_S = 3.0  #: how long a broker may take to tell of a topic that was just created
 
 
 class Start(StrEnum):
@@ -49,7 +50,8 @@ class TopicReader:
     """Reads every partition of one topic.
 
     :param topic: without the installation's prefix
-    :param offsets: called with the cluster's id, gives the next offset to read by partition where one is known; the others start at ``start``
+    :param offsets: called with the cluster's id, gives the next offset to read by partition where one is known; other partitions start
+        at ``start``
 
     Raises :class:`BrokerUnavailableError` where the broker does not answer or does not have the topic. Once made, it outlives the
     broker: :meth:`poll` returns None while there is none and goes on where it was when it is back.
@@ -87,8 +89,9 @@ class TopicReader:
         message = self._consumer.poll(timeout_s)
         if message is None:
             return None
-        if message.error():
-            log.warning("%s: %s", self.topic, message.error().str())
+        error = message.error()
+        if error is not None:
+            log.warning("%s: %s", self.topic, error.str())
             return None
         return Record(value=message.value(), partition=message.partition() or 0, offset=message.offset() or 0)
 
@@ -110,17 +113,26 @@ class TopicReader:
         self._consumer.close()
 
     def _assign(self, start: Start, offsets_of: OffsetsOf) -> str:
-        metadata = self._consumer.list_topics(self.topic, timeout=5.0)
-        found = metadata.topics[self.topic]
-        if found.error is not None:
-            raise BrokerUnavailableError(f"{self.topic}: {found.error.str()}")
-        offsets = offsets_of(metadata.cluster_id or "")
-        partitions = [TopicPartition(self.topic, number) for number in found.partitions]
+        cluster_id, numbers = self._find_topic()
+        offsets = offsets_of(cluster_id)
+        partitions = [TopicPartition(self.topic, number) for number in numbers]
         for partition in partitions:
             known = offsets.get(partition.partition)
             partition.offset = known if known is not None else self._first_offset(partition, start)
         self._consumer.assign(partitions)
-        return metadata.cluster_id or ""
+        return cluster_id
+
+    def _find_topic(self) -> tuple[str, list[int]]:
+        """The cluster's id and the topic's partitions."""
+        deadline = time.monotonic() + NEW_TOPIC_S
+        while True:
+            metadata = self._consumer.list_topics(self.topic, timeout=5.0)
+            found = metadata.topics[self.topic]
+            if found.error is None:
+                return metadata.cluster_id or "", list(found.partitions)
+            if time.monotonic() > deadline:
+                raise BrokerUnavailableError(f"{self.topic}: {found.error.str()}")
+            time.sleep(0.1)
 
     def _first_offset(self, partition: TopicPartition, start: Start) -> int:
         # The end is looked up now: the library's own OFFSET_END is resolved at the first fetch, and what is sent before that is missed.

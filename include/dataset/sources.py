@@ -101,8 +101,8 @@ def _words(name: str) -> str:
 @lru_cache(maxsize=1)
 def _annotations() -> dict[str, tuple[str, str]]:
     """Annotation and author by code points, from the table that OpenMoji publishes with its release (CC BY-SA 4.0)."""
-    with (files("include.dataset") / "openmoji.tsv").open(encoding="utf-8", newline="") as file:
-        return {row["hexcode"]: (row["annotation"], row["author"]) for row in csv.DictReader(file, delimiter="\t")}
+    lines = (files("include.dataset") / "openmoji.tsv").read_text(encoding="utf-8").splitlines()
+    return {row["hexcode"]: (row["annotation"], row["author"]) for row in csv.DictReader(lines, delimiter="\t")}
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -81,11 +81,11 @@ def _rasterise(svg: bytes, size: int) -> Image.Image:
 
 def _decode_raster(data: bytes, config: DatasetConfig) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
-        if image.width * image.height > config.max_pixels:
-            raise RejectedError("check", f"the header says {image.width}x{image.height} pixels; max_pixels is {config.max_pixels}")
-        image.draft("RGB", (2 * config.size, 2 * config.size))
-        image = ImageOps.exif_transpose(image).convert("RGBA")
+        file = Image.open(io.BytesIO(data))
+        if file.width * file.height > config.max_pixels:
+            raise RejectedError("check", f"the header says {file.width}x{file.height} pixels; max_pixels is {config.max_pixels}")
+        file.draft("RGB", (2 * config.size, 2 * config.size))
+        image = ImageOps.exif_transpose(file).convert("RGBA")
         return ImageOps.contain(image, (config.size, config.size), Image.Resampling.LANCZOS)
     except Image.DecompressionBombError as error:
         raise RejectedError("check", f"the header promises too many pixels; max_pixels is {config.max_pixels}") from error

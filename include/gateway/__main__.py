@@ -32,7 +32,13 @@ def main() -> None:
     found = settings()
     app = create_app(found)
     config = uvicorn.Config(
-        app, host=found.host, port=found.gateway_port, access_log=False, log_config=None, proxy_headers=False, timeout_graceful_shutdown=GRACE_S
+        app,
+        host=found.host,
+        port=found.gateway_port,
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_S,
     )
     logging.getLogger(__name__).info("serving on %s, Kafka at %s", found.gateway, found.bootstrap)
     Server(config, app).run()

@@ -55,7 +55,8 @@ CREATE TABLE IF NOT EXISTS offsets (
 """
 
 #: Parts of a status that only hold for the newest event.
-_MOMENTARY = ("position", "progress", "reason", "worker_id", "trace")
+_MOMENTARY = ("position", "progress", "reason", "worker_id")
+_NOT_STATUS = ("event_id", "request_id", "tenant", "at", "schema_version", "trace")
 _MARKS = {State.QUEUED: "queued_at", State.PROCESSING: "started_at"}
 
 
@@ -123,7 +124,8 @@ class Projection:
     def events_after(self, request_id: str, sequence: int) -> list[StoredEvent]:
         with self._lock:
             rows = self._db.execute(
-                "SELECT sequence, terminal, body FROM events WHERE request_id = ? AND sequence > ? ORDER BY sequence", (request_id, sequence)
+                "SELECT sequence, terminal, body FROM events WHERE request_id = ? AND sequence > ? ORDER BY sequence",
+                (request_id, sequence),
             ).fetchall()
         return [StoredEvent(sequence=row["sequence"], terminal=bool(row["terminal"]), body=json.loads(row["body"])) for row in rows]
 
@@ -167,7 +169,7 @@ class Projection:
             return False
         if row is None:
             self._insert(event.request_id, event.tenant, None, event.at, {"created_at": event.at})
-            row = self._row(event.request_id)
+        status = json.loads(row["status"]) if row is not None else {"created_at": event.at}
         stored = self._db.execute(
             "INSERT INTO events (event_id, request_id, terminal, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (event.event_id, event.request_id, event.state.terminal, json.dumps(dump(event))),
@@ -175,7 +177,7 @@ class Projection:
         if stored.rowcount:
             self._db.execute(
                 "UPDATE requests SET status = ?, terminal = ?, changed_at = ?, acknowledged = 1 WHERE request_id = ?",
-                (json.dumps(fold_status(json.loads(row["status"]), event)), event.state.terminal, event.at, event.request_id),
+                (json.dumps(fold_status(status, event)), event.state.terminal, event.at, event.request_id),
             )
         return bool(stored.rowcount)
 
@@ -202,7 +204,7 @@ class Projection:
 
 def fold_status(status: Mapping[str, Any], event: StatusEvent) -> dict[str, Any]:
     """The status after an event: what it says replaces what was, what it leaves out stays unless it only held for a moment."""
-    said = {key: value for key, value in dump(event).items() if key not in ("event_id", "request_id", "tenant", "at", "schema_version", "trace")}
+    said = {key: value for key, value in dump(event).items() if key not in _NOT_STATUS}
     kept = {key: value for key, value in status.items() if key not in _MOMENTARY}
     mark = "ended_at" if event.state.terminal else _MARKS.get(event.state)
     marks = {mark: event.at} if mark and (mark != "queued_at" or mark not in kept) else {}

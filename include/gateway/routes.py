@@ -74,7 +74,9 @@ async def _accept(live: Services, request: GenerationRequest, digest: str, servi
     if outcome is Acceptance.TAKEN:
         raise ApiError(409, ReasonCode.ID_TAKEN, "request_id: this id is in use; choose another", field="request_id")
     if outcome is Acceptance.DIFFERENT:
-        raise ApiError(409, ReasonCode.DUPLICATE_ID, "request_id: you sent another request under this id; choose another", field="request_id")
+        raise ApiError(
+            409, ReasonCode.DUPLICATE_ID, "request_id: you sent another request under this id; choose another", field="request_id"
+        )
     if outcome is Acceptance.NEW:
         await _send(live, INGRESS[service_class], request.to_json(), request.request_id)
         await run_in_threadpool(live.projection.acknowledge, request.request_id)
@@ -86,7 +88,9 @@ async def _accept(live: Services, request: GenerationRequest, digest: str, servi
     tags=["images"],
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": body_schema()}}}},
 )
-async def create_images(request: Request, live: Live, caller: Authenticated, service_class: ServiceClass = ServiceClass.REALTIME) -> RequestStatus:
+async def create_images(
+    request: Request, live: Live, caller: Authenticated, service_class: ServiceClass = ServiceClass.REALTIME
+) -> RequestStatus:
     """Takes a request for images. It is durable once this answers; the same body with the same request_id is answered, not run again."""
     body = await read_body(request)
     wanted = parse_image_request(body, caller)
@@ -111,7 +115,9 @@ def get_image(request_id: str, index: int, live: Live, caller: Authenticated) ->
     status = _status(live, caller, request_id)
     image = next((image for image in status.get("images", []) if image["index"] == index), None)
     if image is None and status["state"] not in TERMINAL:
-        raise ApiError(409, HttpErrorCode.NOT_READY, f"request {request_id} is {status['state']}; its images are there once it is Completed")
+        raise ApiError(
+            409, HttpErrorCode.NOT_READY, f"request {request_id} is {status['state']}; its images are there once it is Completed"
+        )
     if image is None:
         raise not_found(f"image {index} of request {request_id}")
     try:
@@ -154,5 +160,8 @@ def list_models(live: Live, caller: Authenticated) -> dict[str, list[dict[str, A
         for route in live.control.routes()
         if route.champion is not None
     ]
-    scenarios = [scenario.model_dump(exclude_none=True, include={"name", "model", "steps", "guidance", "width", "height"}) for scenario in live.control.scenarios()]
+    scenarios = [
+        scenario.model_dump(exclude_none=True, include={"name", "model", "steps", "guidance", "width", "height"})
+        for scenario in live.control.scenarios()
+    ]
     return {"models": models, "scenarios": scenarios}

@@ -37,7 +37,10 @@ class Services:
         self.control = ControlView()
         self.hub = Hub(loop)
         self.events = TopicFollower(
-            settings, topics.EVENTS, self._on_events, lambda cluster: self.projection.offsets(cluster, settings.topic_prefix + topics.EVENTS)
+            settings,
+            topics.EVENTS,
+            self._on_events,
+            lambda cluster: self.projection.offsets(cluster, settings.topic_prefix + topics.EVENTS),
         )
         self.control_follower = TopicFollower(settings, topics.CONTROL, self.control.handle)
         self._store: ObjectStore | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,9 @@ from urllib.parse import quote
 import httpx
 
 APPROVE, REJECT = "Approve", "Reject"
+APPROVAL_SETTLES_S = 4.0
+#: Marks that fold the UI's log, and what Airflow says while a task's log file isn't there yet.
+_NOISE = ("::", "Could not read served logs")
 
 
 class RunState(StrEnum):
@@ -47,6 +51,7 @@ class TaskRun:
     state: str  #: Airflow's task state; "none" before the scheduler has looked at it
     try_number: int
     duration_s: float | None
+    pid: int | None  #: process of the newest try, on the machine that ran it
 
     @property
     def label(self) -> str:
@@ -67,6 +72,10 @@ class AirflowError(RuntimeError):
     """Airflow can't be reached or answered with an error; the message says which."""
 
 
+class AirflowUnreachableError(AirflowError):
+    """Nobody answers at the address."""
+
+
 class DagRunRefusedError(AirflowError):
     """The parameters of a run were refused; the message is Airflow's and names the parameter."""
 
@@ -81,9 +90,11 @@ class AirflowApi:
     :param base_url: for example ``http://127.0.0.1:8080``
     """
 
-    def __init__(self, base_url: str, username: str, password: str, *, timeout_s: float = 20.0) -> None:
+    def __init__(
+        self, base_url: str, username: str, password: str, *, timeout_s: float = 20.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self._login = {"username": username, "password": password}
-        self._http = httpx.Client(base_url=base_url.rstrip("/"), timeout=timeout_s)
+        self._http = httpx.Client(base_url=base_url.rstrip("/"), timeout=timeout_s, transport=transport)
         self._token = ""
 
     def __enter__(self) -> Self:
@@ -132,7 +143,8 @@ class AirflowApi:
             return []
         path = f"{_path(dag_id, run_id)}/taskInstances/{task.task_id}/logs/{task.try_number}"
         content = self._get(path, map_index=task.map_index, full_content=True)["content"]
-        return [line if isinstance(line, str) else line["event"] for line in content if isinstance(line, str) or "timestamp" in line]
+        lines = [text for line in content for text in _texts(line)]
+        return [line for line in lines if line and not line.startswith(_NOISE)]
 
     def log_tail(self, dag_id: str, run_id: str, task: TaskRun, lines: int = 20) -> list[str]:
         return self.log(dag_id, run_id, task)[-lines:]
@@ -143,14 +155,26 @@ class AirflowApi:
         return self._get(path, map_index=map_index, deserialize=False, stringify=False)["value"]
 
     def approvals(self, dag_id: str, run_id: str) -> list[str]:
-        """Task ids of the run that wait for a person's answer."""
+        """Task ids of the run that wait for a person's answer, a few seconds after they began to.
+
+        Airflow 3.3 takes a task that is answered before the scheduler has seen it let go of its slot for a failed one, and asks again.
+        """
         found = self._get(f"{_path(dag_id, run_id)}/hitlDetails", response_received=False)["hitl_details"]
-        return [detail["task_instance"]["task_id"] for detail in found]
+        settled = datetime.now(UTC) - timedelta(seconds=APPROVAL_SETTLES_S)
+        return [
+            detail["task_instance"]["task_id"]
+            for detail in found
+            if detail["task_instance"]["state"] == "awaiting_input" and datetime.fromisoformat(detail["created_at"]) <= settled
+        ]
 
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str = APPROVE) -> None:
         """Answers an approval as the logged-in user."""
         path = f"{_path(dag_id, run_id)}/taskInstances/{task_id}/-1/hitlDetails"
         self._call("PATCH", path, json={"chosen_options": [option], "params_input": {}})
+
+    def cancel(self, dag_id: str, run_id: str) -> None:
+        """Ends a run as failed; its running tasks are stopped."""
+        self._call("PATCH", _path(dag_id, run_id), json={"state": "failed"})
 
     def wait(
         self,
@@ -161,23 +185,28 @@ class AirflowApi:
         poll_s: float = 1.0,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> DagRun:
-        """Returns the run once it has succeeded.
+        """Returns the run once it has succeeded. A server that is away for a while is asked again.
 
         Raises :class:`DagRunFailedError` where it failed and :class:`TimeoutError` where it is still going after ``timeout_s``.
         """
-        started = time.monotonic()
-        while True:
-            run = self.run(dag_id, run_id)
-            elapsed = time.monotonic() - started
-            if on_progress is not None:
-                on_progress(self._progress(run, elapsed))
-            if run.state is RunState.SUCCESS:
-                return run
-            if run.state is RunState.FAILED:
-                raise DagRunFailedError(self._explain(run))
-            if elapsed > timeout_s:
-                raise TimeoutError(f"{dag_id} {run_id} is still {run.state} after {timeout_s:.0f} s")
+        started, state = time.monotonic(), "out of sight"
+        while (elapsed := time.monotonic() - started) <= timeout_s:
+            try:
+                run = self.run(dag_id, run_id)
+                if on_progress is not None:
+                    on_progress(self._progress(run, elapsed))
+                if run.state.terminal:
+                    return self._succeeded(run)
+                state = run.state
+            except AirflowUnreachableError as error:
+                state = f"out of sight: {error}"
             time.sleep(poll_s)
+        raise TimeoutError(f"{dag_id} {run_id} is still {state} after {timeout_s:.0f} s")
+
+    def _succeeded(self, run: DagRun) -> DagRun:
+        if run.state is RunState.FAILED:
+            raise DagRunFailedError(self._explain(run))
+        return run
 
     def _progress(self, run: DagRun, elapsed_s: float) -> Progress:
         tasks = self.task_states(run.dag_id, run.run_id)
@@ -201,7 +230,7 @@ class AirflowApi:
                 self._token = ""
                 reply = self._authorised(method, path, **arguments)
         except httpx.HTTPError as error:
-            raise AirflowError(f"Airflow at {self._http.base_url} can't be reached: {error}") from error
+            raise AirflowUnreachableError(f"Airflow at {self._http.base_url} can't be reached: {error}") from error
         if method == "POST" and reply.status_code in (400, 422):
             raise DagRunRefusedError(_detail(reply))
         if reply.is_error:
@@ -239,7 +268,16 @@ def _task(found: Mapping[str, Any]) -> TaskRun:
         state=found["state"] or "none",
         try_number=found["try_number"],
         duration_s=found["duration"],
+        pid=found["pid"],
     )
+
+
+def _texts(line: str | Mapping[str, Any]) -> list[str]:
+    """What a log entry says, with the exceptions that it reports."""
+    if isinstance(line, str):
+        return [line]
+    causes = line.get("error_detail") or []
+    return [str(line["event"]), *(f"{cause['exc_type']}: {cause['exc_value']}" for cause in causes if isinstance(cause, Mapping))]
 
 
 def _detail(reply: httpx.Response) -> str:

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Percent = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 
-#: The measurements that every candidate must have, as :mod:`include.lifecycle.evaluate` names them; less is better in each.
-QUALITY, HELD_OUT_LOSS, SPEED, SIZE = "feature_distance", "held_out_loss", "seconds_per_image", "size_mb"
+#: The measurements that every candidate must have, as :mod:`include.evaluation.evaluate` names them; less is better in each.
+QUALITY, HELD_OUT_LOSS, SPEED, SIZE = "kernel_distance", "held_out_loss", "seconds_per_image", "size_mb"
+QUALITY_ERROR = "kernel_distance_error"  #: standard error of the quality, where it was measured
 
 
 class GatePolicy(BaseModel):
@@ -19,8 +20,8 @@ class GatePolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    quality_worse_pct: Percent = Field(10.0, description="Growth allowed to the feature distance and to the held-out loss.")
-    slower_pct: Percent = Field(50.0, description="Growth allowed to the seconds per image.")
+    quality_worse_pct: Percent = Field(10.0, description="Growth allowed to the kernel distance and to the held-out loss.")
+    slower_pct: Percent = Field(100.0, description="Growth allowed to the seconds per image.")
     bigger_pct: Percent = Field(10.0, description="Growth allowed to the size of the version's files.")
 
     @property
@@ -53,6 +54,7 @@ class GateReport(BaseModel):
     version: str
     champion: str | None
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()  #: what a person should know when reading the numbers
 
     @property
     def passed(self) -> bool:
@@ -72,7 +74,7 @@ class GateReport(BaseModel):
         ]
         against = f"version {self.champion}" if self.champion else "none yet"
         head = f"| | metric (less is better) | version {self.version} | champion ({against}) | change | allowed |"
-        return "\n".join([head, "|---|---|---|---|---|---|", *rows])
+        return "\n".join([head, "|---|---|---|---|---|---|", *rows, *(f"\n{note}" for note in self.notes)])
 
 
 class MissingEvaluationError(ValueError):
@@ -87,18 +89,27 @@ def judge(
     *,
     champion: str | None = None,
     champion_metrics: Mapping[str, float] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> GateReport:
-    """Compares metric by metric. Raises :class:`MissingEvaluationError` naming the measurements that the candidate lacks."""
+    """Compares metric by metric; a quality within two standard errors of the champion's counts as equal.
+
+    Raises :class:`MissingEvaluationError` naming the measurements that the candidate lacks."""
     missing = sorted(set(policy.allowed) - set(candidate))
     if missing:
-        raise MissingEvaluationError(f"version {version} of {model} lacks {', '.join(missing)}; run evaluate_model with version {version} first")
+        raise MissingEvaluationError(
+            f"version {version} of {model} lacks {', '.join(missing)}; run evaluate_model with version {version} first"
+        )
     old = champion_metrics or {}
-    findings = tuple(_judge(name, candidate[name], old.get(name), allowed) for name, allowed in policy.allowed.items())
-    return GateReport(model=model, version=version, champion=champion, findings=findings)
+    noise = {QUALITY: 2 * math.hypot(candidate.get(QUALITY_ERROR, 0.0), old.get(QUALITY_ERROR, 0.0))}
+    findings = tuple(
+        _judge(name, candidate[name], old.get(name), allowed, noise.get(name, 0.0)) for name, allowed in policy.allowed.items()
+    )
+    return GateReport(model=model, version=version, champion=champion, findings=findings, notes=notes)
 
 
-def _judge(metric: str, new: float, old: float | None, allowed_pct: float) -> Finding:
-    change = None if old is None else _change_pct(new, old)
+def _judge(metric: str, new: float, old: float | None, allowed_pct: float, noise: float) -> Finding:
+    """``noise`` is the difference, in the metric's unit, below which two measurements can't be told apart."""
+    change = None if old is None else _change_pct(new, old, noise)
     passed = math.isfinite(new) and (change is None or change <= allowed_pct)
     return Finding(
         metric=metric,
@@ -111,10 +122,12 @@ def _judge(metric: str, new: float, old: float | None, allowed_pct: float) -> Fi
     )
 
 
-def _change_pct(new: float, old: float) -> float:
+def _change_pct(new: float, old: float, noise: float) -> float:
     """Signed so that more is worse for a negative measurement too: an unbiased distance may fall below zero."""
+    if abs(new - old) <= noise:
+        return 0.0
     if old == 0:
-        return 0.0 if new <= 0 else math.inf
+        return math.copysign(math.inf, new)
     return 100.0 * (new - old) / abs(old)
 
 
@@ -128,8 +141,8 @@ def _reason(metric: str, new: float, old: float | None, change: float | None, al
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _change(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.1f} %"
+    return "-" if value is None else f"{value:+.1f} %"

@@ -6,6 +6,7 @@ Whoever knows the directory can join the job: read on in its log, ask how it sta
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -73,14 +74,13 @@ def exit_code(directory: Path) -> int | None:
 
 
 def stop(directory: Path) -> None:
-    """Asks a running job to end: SIGTERM, and SIGKILL from its runner where that isn't heeded. Returns at once."""
+    """Asks the runner, the command and the command's children to end; the runner kills a command that doesn't heed it. Returns at once."""
     if state(directory) is not JobState.RUNNING:
         return
     runner = json.loads((directory / "runner.json").read_text())["pid"]
-    try:
-        os.kill(runner, signal.SIGTERM)
-    except ProcessLookupError:
-        _stop_orphan(runner)
+    # While the lock is held somebody of the runner's group lives, the runner or its command, so the number can't be another's.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(runner, signal.SIGTERM)
 
 
 def tail(directory: Path, lines: int = 20) -> list[str]:
@@ -127,11 +127,3 @@ def _try_lock(directory: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _stop_orphan(group: int) -> None:
-    """The runner was killed but its command lives on in the runner's process group."""
-    try:
-        os.killpg(group, signal.SIGTERM)
-    except ProcessLookupError:
-        return

@@ -11,7 +11,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.exceptions import MlflowException
 
 from include.config import Settings
-from include.dataset.versions import DatasetVersion, read_manifest
+from include.dataset.loader import read_manifest
+from include.dataset.versions import DatasetVersion
 
 KEY = "atelier.key"  #: run tag that holds the key
 

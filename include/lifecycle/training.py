@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from include.config import PROJECT_ROOT, Settings
 from include.contracts.control import ModelDefaults
 
-CONFIGS = PROJECT_ROOT / "models" / "configs"
+SHIPPED_CONFIGS = PROJECT_ROOT / "models" / "configs"
 INVALID = 2  #: the trainer's exit code for input that no repetition makes right
 
 
@@ -26,31 +26,34 @@ class TrainingPlan(BaseModel):
     directory: Path = Field(description="The run's own directory: job files, checkpoints, the pipeline.")
     manifest: Path = Field(description="Manifest of the dataset version.")
     dataset_version: str
-    config: str = Field(pattern=r"^[a-z0-9_-]+$", description="Name of a YAML in models/configs.")
+    config: Path = Field(description="YAML of the trainer's settings.")
     init: Literal["base", "scratch"]
-    max_steps: int = Field(ge=1)
-    seed: int = Field(ge=0)
-    learning_rate: float | None = Field(None, gt=0, description="None leaves it to the configuration.")
+    max_steps: int | None = Field(None, ge=1, description="None leaves it to the configuration, as in the next two.")
+    seed: int | None = Field(None, ge=0)
+    learning_rate: float | None = Field(None, gt=0)
     mlflow_run_id: str
 
     def command(self) -> list[str]:
         options: dict[str, object] = {
-            "--config": CONFIGS / f"{self.config}.yaml",
+            "--config": self.config,
             "--dataset": self.manifest,
             "--output": self.directory,
+            "--mlflow-run-id": self.mlflow_run_id,
+            "--init": "base" if self.init == "base" else None,
             "--max-steps": self.max_steps,
             "--seed": self.seed,
-            "--mlflow-run-id": self.mlflow_run_id,
+            "--learning-rate": self.learning_rate,
         }
-        if self.learning_rate is not None:
-            options["--learning-rate"] = self.learning_rate
-        if self.init == "base":
-            options["--init"] = "base"
-        words = [str(word) for option in options.items() for word in option]
+        words = [str(word) for name, value in options.items() if value is not None for word in (name, value)]
         return [sys.executable, "-u", "-m", "models.training.train_text_to_image", *words]
 
     def environment(self, settings: Settings) -> dict[str, str]:
-        return {"MLFLOW_TRACKING_URI": settings.mlflow, "PYTHONPATH": str(PROJECT_ROOT), "HF_HUB_OFFLINE": "1", "GIT_PYTHON_REFRESH": "quiet"}
+        return {
+            "MLFLOW_TRACKING_URI": settings.mlflow,
+            "PYTHONPATH": str(PROJECT_ROOT),
+            "HF_HUB_OFFLINE": "1",
+            "GIT_PYTHON_REFRESH": "quiet",
+        }
 
     def outcome(self) -> TrainingOutcome:
         return TrainingOutcome.read(self.directory)
@@ -76,7 +79,19 @@ class TrainingOutcome(BaseModel):
     def tags(self, plan: TrainingPlan) -> dict[str, str]:
         """Lineage of the version."""
         facts = {key: str(self.record[key]) for key in ("dataset_digest", "code_version", "seed", "steps")}
-        return {**{f"atelier.{key}": value for key, value in facts.items()}, "atelier.dataset_version": plan.dataset_version, "atelier.init": plan.init}
+        return {
+            **{f"atelier.{key}": value for key, value in facts.items()},
+            "atelier.dataset_version": plan.dataset_version,
+            "atelier.init": plan.init,
+        }
+
+
+def find_config(settings: Settings, name: str) -> Path:
+    """The YAML of that name, from HOME/configs or else from models/configs. Raises :class:`LookupError` that names what there is."""
+    found = {path.stem: path for folder in (SHIPPED_CONFIGS, settings.home.resolve() / "configs") for path in folder.glob("*.yaml")}
+    if name not in found:
+        raise LookupError(f"config: there is no configuration {name}; there are: {', '.join(sorted(found))}")
+    return found[name]
 
 
 def run_directory(settings: Settings, run_id: str) -> Path:

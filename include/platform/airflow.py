@@ -83,7 +83,8 @@ def _configuration(settings: Settings) -> dict[str, dict[str, object]]:
 def airflow_configuration(settings: Settings) -> str:
     parser = configparser.ConfigParser(interpolation=None)
     # A percent sign would start an interpolation when Airflow reads the file.
-    parser.read_dict({section: {k: str(v).replace("%", "%%") for k, v in keys.items()} for section, keys in _configuration(settings).items()})
+    for section, keys in _configuration(settings).items():
+        parser[section] = {key: str(value).replace("%", "%%") for key, value in keys.items()}
     text = io.StringIO()
     parser.write(text)
     return text.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -12,12 +13,12 @@ from include.config import Settings, settings
 from include.platform.airflow import credentials
 from include.platform.services import local_services
 from include.platform.startup import Startup, StartupError
-from include.platform.views import progress_table
+from include.platform.views import one_line, progress_table
 
 
 def bring_up() -> int:
     """The command's exit code."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 200)
     started = time.monotonic()
     try:
         services = local_services(settings())
@@ -37,8 +38,15 @@ def bring_up() -> int:
 
 def print_addresses(settings: Settings, console: Console) -> None:
     user, password = credentials(settings)
-    console.print(f"Airflow  {settings.airflow}  (user {user}, password {password})", highlight=False)
-    console.print(f"MLflow   {settings.mlflow}\nFlink    {settings.flink}\ngateway  {settings.gateway}\nKafka    {settings.bootstrap}", highlight=False)
+    addresses = {
+        "Airflow": f"{settings.airflow}  (user {user}, password {password})",
+        "MLflow": settings.mlflow,
+        "Flink": settings.flink,
+        "gateway": settings.gateway,
+        "Kafka": settings.bootstrap,
+    }
+    for name, address in addresses.items():
+        console.print(f"{name:<8} {address}", highlight=False, markup=False)
 
 
 def _run_shown(startup: Startup, console: Console) -> None:
@@ -65,4 +73,5 @@ def _report_changes(startup: Startup, console: Console, finished: threading.Even
         for name, one in startup.progress.items():
             if one.phase != shown.get(name, "waiting"):
                 shown[name] = one.phase
-                console.print(f"{name:<22} {one.phase:<10} {one.seconds:5.1f} s  {one.reason if one.phase == 'failed' else ''}", highlight=False)
+                reason = one_line(one.reason, 300) if one.phase == "failed" else ""
+                console.print(f"{name:<22} {one.phase:<10} {one.seconds:5.1f} s  {reason}", highlight=False, markup=False)

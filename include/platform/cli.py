@@ -13,6 +13,9 @@ from include.platform.lazy import LazyGroup
 
 #: name → (where it is, what `atelier --help` says of it)
 LAZY = {
+    "send": ("include.client.cli:send", "Send a request to Kafka, print its states as they come, and where its images are."),
+    "rollback": ("include.lifecycle.cli:rollback", "Move a model's champion back to the version that served before."),
+    "worker": ("include.worker.cli:worker", "Run a worker."),
     "demo": ("include.demo.run:main", "Run the whole lifecycle and write demo/index.html and demo/report.json."),
 }
 
@@ -21,7 +24,9 @@ class Group(LazyGroup):
     lazy = LAZY
 
 
-app = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False, help="Run Atelier on this machine.", pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, add_completion=False, help="Run Atelier on this machine.", pretty_exceptions_enable=False
+)
 
 
 @app.command()
@@ -70,8 +75,8 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
 
         from include.platform.views import status_table
 
-        console = Console()
-        console.print(status_table(rows), width=console.width if console.is_terminal else 160)
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(status_table(rows, console.width))
     raise typer.Exit(0 if all(row.state is State.HEALTHY for row in rows) else 1)
 
 

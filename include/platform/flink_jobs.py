@@ -18,7 +18,15 @@ ALIVE = frozenset({"INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "RECONCIL
 
 
 class SubmissionError(RuntimeError):
-    """The client could not submit a job; the text is the end of what it said."""
+    """The client could not submit a job; the text is the end of what it said, ``cause`` the line of it that says why."""
+
+    @property
+    def cause(self) -> str:
+        raised = re.findall(r"^(?:Caused by: )?((?:[\w$]+\.)*\w*(?:Error|Exception)\b.*)$", str(self), re.MULTILINE)
+        telling = [line for line in raised if "ProgramAbortException" not in line]
+        # The job's own Python error tells more than the Java exceptions it ends up in.
+        python = [line for line in telling if not line.startswith(("java.", "org.apache."))]
+        return (python or telling or [str(self)])[-1]
 
 
 def submit_job(

@@ -22,7 +22,12 @@ def read_recent(settings: Settings, horizon_s: float = HORIZON_S) -> dict[str, s
     from confluent_kafka import Consumer, KafkaException, TopicPartition
 
     name = settings.topic_prefix + topics.WORKERS
-    options = {"bootstrap.servers": settings.bootstrap, "group.id": f"status-{uuid.uuid4().hex}", "enable.auto.commit": False, "log_level": 0}
+    options = {
+        "bootstrap.servers": settings.bootstrap,
+        "group.id": f"status-{uuid.uuid4().hex}",
+        "enable.auto.commit": False,
+        "log_level": 0,
+    }
     consumer = Consumer(options)
     try:
         since = int((time.time() - horizon_s) * 1000)

@@ -120,13 +120,11 @@ def full_name(settings: Settings, topic: Topic) -> str:
 
 def create_topics(settings: Settings, pools: tuple[str, ...] = (), timeout_s: float = 30.0) -> None:
     """Create whichever of Atelier's topics are missing, for ``pools`` or else the configured one."""
-    from confluent_kafka.admin import NewTopic
+    from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
     existing = existing_topics(settings, timeout_s)
     missing = [topic for topic in topics_for(pools or (settings.worker_pool,)) if full_name(settings, topic) not in existing]
-    new = [
-        NewTopic(full_name(settings, topic), num_partitions=topic.partitions, replication_factor=1, config=topic.config) for topic in missing
-    ]
+    new = [NewTopic(full_name(settings, t), num_partitions=t.partitions, replication_factor=1, config=t.config) for t in missing]
     admin = _admin(settings)  # held until the answers are in: they fail when it is collected
     for name, future in admin.create_topics(new, operation_timeout=timeout_s).items() if new else ():
         _await_creation(name, future, timeout_s)

@@ -10,13 +10,14 @@ import os
 import platform
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple  # noqa: UP035
+from typing import NamedTuple, Sequence  # noqa: UP035  (Python 3.8 runs this file)
 
 from include.platform.java import MINIMUM, find_java, java_version
 from include.platform.ports import holder, is_free
 
-PYTHONS = ((3, 10), (3, 12))
+PYTHONS = ((3, 11), (3, 12))
 
 #: Setting, default port, what listens there.
 PORTS = (
@@ -36,9 +37,16 @@ INSTALL = {
         "jdk": "sudo apt-get install -y openjdk-17-jdk-headless",
         "maven": "sudo apt-get install -y maven",
     },
-    "dnf": {"python": "sudo dnf install -y python3.11", "jdk": "sudo dnf install -y java-17-openjdk-headless", "maven": "sudo dnf install -y maven"},
-    "pacman": {"python": "sudo pacman -S --noconfirm python312", "jdk": "sudo pacman -S --noconfirm jdk17-openjdk", "maven": "sudo pacman -S --noconfirm maven"},
-    "zypper": {"python": "sudo zypper install -y python311", "jdk": "sudo zypper install -y java-17-openjdk-headless", "maven": "sudo zypper install -y maven"},
+    "dnf": {
+        "python": "sudo dnf install -y python3.11",
+        "jdk": "sudo dnf install -y java-17-openjdk-headless",
+        "maven": "sudo dnf install -y maven",
+    },
+    "zypper": {
+        "python": "sudo zypper install -y python311",
+        "jdk": "sudo zypper install -y java-17-openjdk-headless",
+        "maven": "sudo zypper install -y maven",
+    },
 }
 
 
@@ -56,19 +64,26 @@ def package_manager(system: str) -> str:
     return next((name for name in candidates if shutil.which(name)), candidates[0])
 
 
-def check_system(system: str) -> Optional[Problem]:
+def check_system(system: str) -> Problem | None:
     if system in ("Linux", "Darwin"):
         return None
     return Problem(f"{system or 'this system'} is neither Linux nor macOS", "on Windows, run Atelier inside WSL 2 (`wsl --install`)")
 
 
-def check_python(version: Tuple[int, int], install: Dict[str, str]) -> Optional[Problem]:
+def check_python(version: tuple[int, int], install: dict[str, str]) -> Problem | None:
     if PYTHONS[0] <= version <= PYTHONS[1]:
         return None
-    return Problem(f"Python {version[0]}.{version[1]} is not 3.10, 3.11 or 3.12", f"{install['python']}, then `make PYTHON=python3.11 ...`")
+    return Problem(f"Python {version[0]}.{version[1]} is neither 3.11 nor 3.12", f"{install['python']}, then `make PYTHON=python3.11 ...`")
 
 
-def check_java(install: Dict[str, str]) -> Optional[Problem]:
+def check_venv(install: dict[str, str]) -> Problem | None:
+    """Debian splits the standard library: a Python without this part can't make an environment, unless uv does it."""
+    if shutil.which("uv") or find_spec("ensurepip"):
+        return None
+    return Problem("this Python can't make virtual environments", install["python"])
+
+
+def check_java(install: dict[str, str]) -> Problem | None:
     try:
         found = java_version(find_java())
     except OSError:
@@ -79,21 +94,21 @@ def check_java(install: Dict[str, str]) -> Optional[Problem]:
     return Problem(what, install["jdk"])
 
 
-def check_maven(install: Dict[str, str]) -> Optional[Problem]:
+def check_maven(install: dict[str, str]) -> Problem | None:
     return None if shutil.which("mvn") else Problem("no Maven (mvn)", install["maven"])
 
 
-def machine_problems() -> List[Problem]:
+def machine_problems() -> list[Problem]:
     system = platform.system()
     wrong = check_system(system)
     if wrong:
         return [wrong]
     install = INSTALL[package_manager(system)]
-    found = (check_python(sys.version_info[:2], install), check_java(install), check_maven(install))
+    found = (check_python(sys.version_info[:2], install), check_venv(install), check_java(install), check_maven(install))
     return [problem for problem in found if problem]
 
 
-def environment(root: Path) -> Dict[str, str]:
+def environment(root: Path) -> dict[str, str]:
     """The process's variables over those of the project's ``.env``, as the settings read them."""
     path = root / ".env"
     lines = path.read_text().splitlines() if path.is_file() else []
@@ -102,7 +117,7 @@ def environment(root: Path) -> Dict[str, str]:
     return {**written, **os.environ}
 
 
-def ports(variables: Dict[str, str]) -> List[Tuple[str, str, str]]:
+def ports(variables: dict[str, str]) -> list[tuple[str, str, str]]:
     """Variable, its value and purpose of each port that the local profile will listen on."""
     elsewhere = {"ATELIER_KAFKA_PORT": "ATELIER_KAFKA_BOOTSTRAP", "ATELIER_KAFKA_CONTROLLER_PORT": "ATELIER_KAFKA_BOOTSTRAP"}
     elsewhere["ATELIER_MLFLOW_PORT"] = "ATELIER_MLFLOW_URI"
@@ -118,7 +133,7 @@ def is_own(pid: int, home: Path) -> bool:
     return b"ATELIER_HOME=" + os.fsencode(home) in variables and any(entry.startswith(b"ATELIER_SERVICE=") for entry in variables)
 
 
-def check_port(name: str, value: str, what: str, host: str, home: Path) -> Optional[Problem]:
+def check_port(name: str, value: str, what: str, host: str, home: Path) -> Problem | None:
     if not value.isdigit() or not 0 < int(value) < 65536:
         return Problem(f"{name} is {value!r}", "choose a number from 1 to 65535")
     port = int(value)
@@ -128,10 +143,11 @@ def check_port(name: str, value: str, what: str, host: str, home: Path) -> Optio
     if found and (is_own(found[0], home) or str(home) in found[1]):
         return None
     by = f"pid {found[0]} ({found[1][:80]})" if found else "a process of another user"
-    return Problem(f"port {port} for {what} is taken by {by}", f"end it, or choose another: export {name}={port + 10000 if port < 55000 else port - 10000}")
+    other = port + 10000 if port < 55000 else port - 10000
+    return Problem(f"port {port} for {what} is taken by {by}", f"end it, or choose another: export {name}={other}")
 
 
-def port_problems(root: Path) -> List[Problem]:
+def port_problems(root: Path) -> list[Problem]:
     variables = environment(root)
     home = Path(variables.get("ATELIER_HOME") or root / ".atelier").resolve()
     host = variables.get("ATELIER_HOST") or "127.0.0.1"
@@ -141,7 +157,7 @@ def port_problems(root: Path) -> List[Problem]:
     return [problem for problem in found if problem] + same
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Prints one line for each problem; 1 when there is any."""
     parser = argparse.ArgumentParser(prog="preflight", description="Check what this machine needs to run Atelier.")
     parser.add_argument("--ports", action="store_true", help="check the ports of the local profile, too")

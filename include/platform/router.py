@@ -65,7 +65,7 @@ def check_router(settings: Settings) -> None:
 
 
 class Router:
-    """The watch over one job. ``wait`` is the pause between two looks; it returns true when the service is to end."""
+    """The watch over one job; setting ``stop`` ends :meth:`run` and leaves the job as it is."""
 
     def __init__(self, settings: Settings, script: Path = JOB, stop: threading.Event | None = None) -> None:
         self.settings = settings
@@ -80,11 +80,17 @@ class Router:
         while not self.stop.is_set():
             try:
                 self.step()
-            except (OSError, HttpError, Unhealthy, SubmissionError) as error:
-                self.note(str(error))
-                self.stop.wait(self.backoff_s)
-                self.backoff_s = min(self.backoff_s * 2, MAX_BACKOFF_S)
+            except SubmissionError as error:
+                log.warning("the Flink client said:\n%s", error)
+                self.pause(f"submission failed: {error.cause}")
+            except (OSError, HttpError, Unhealthy) as error:
+                self.pause(str(error))
             self.stop.wait(POLL_S)
+
+    def pause(self, reason: str) -> None:
+        self.note(reason)
+        self.stop.wait(self.backoff_s)
+        self.backoff_s = min(self.backoff_s * 2, MAX_BACKOFF_S)
 
     def note(self, reason: str) -> None:
         log.warning("%s; next try in %.0f s", reason, self.backoff_s)
@@ -105,11 +111,9 @@ class Router:
     def record_end(self, state: str) -> None:
         reason = f"job {self.job_id[:8]} is {state}: {why_failed(self.settings, self.job_id)}"
         self.job_id = ""
-        self.note(reason)
         if self.restored is not None and state == "FAILED":
             self.failures[self.restored] = self.failures.get(self.restored, 0) + 1
-        self.stop.wait(self.backoff_s)
-        self.backoff_s = min(self.backoff_s * 2, MAX_BACKOFF_S)
+        self.pause(reason)
 
     def checkpoint(self) -> Path | None:
         """The newest checkpoint that has not failed too often. Never a fresh start while one exists: that would drop the queue."""

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from include.config import PROJECT_ROOT, Settings
 from include.platform.environment import SERVICE_VARIABLE, settings_environment, shared_environment
 from include.platform.files import write_if_changed
-from include.platform.processes import end_processes
+from include.platform.processes import end_processes, service_processes
 from include.platform.service import Service
 
 #: The kernel's limit for the path of a unix socket is 104 bytes on macOS, 108 on Linux.
@@ -59,8 +59,8 @@ def _escape(text: str) -> str:
 
 def _quote(value: str) -> str:
     """A value for supervisord's ``environment=``, whose quotes can't be escaped. Raises :class:`ValueError`."""
-    if "\n" in value or ('"' in value and "'" in value):
-        raise ValueError(f"supervisord can't pass a value with line breaks or both kinds of quotes: {value!r}")
+    if "\n" in value or ('"' in value and "'" in value) or value.strip("'\"") != value:
+        raise ValueError(f"supervisord can't pass a value with line breaks, both kinds of quotes, or quotes at an end: {value!r}")
     mark = "'" if '"' in value else '"'
     return f"{mark}{_escape(value)}{mark}"
 
@@ -158,11 +158,8 @@ class Supervisor:
         done = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"supervisord does not start: {(done.stdout + done.stderr).strip()[-1000:]}")
-        deadline = time.monotonic() + 15
-        while not self.is_running():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"supervisord does not answer on {socket_path(self.settings)}; see {log_path(self.settings, 'supervisord')}")
-            time.sleep(0.1)
+        if not _within(15, self.is_running):
+            raise RuntimeError(f"supervisord does not answer on {socket_path(self.settings)}; see its log in {self.settings.home}/logs")
 
     def _apply_configuration(self) -> None:
         """What ``supervisorctl update`` does: programs that changed or went away stop, changed and new ones are known afterwards."""
@@ -191,16 +188,26 @@ class Supervisor:
         stopping = set(names)
         for name in stopping:
             self.stop_program(name, wait=False)
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and any(info.pid for name, info in self.info().items() if name in stopping):
-            time.sleep(0.1)
+        _within(timeout_s, lambda: not any(info.pid for name, info in self.info().items() if name in stopping))
 
     def shutdown(self) -> None:
+        """Ask it to end, and wait a while until it did."""
         self._call("supervisor.shutdown")
+        _within(5, lambda: not service_processes(self.settings.home, ["supervisord"]))
 
     def info(self) -> dict[str, ProcessInfo]:
         """Each program by name. Raises :class:`OSError` when there is no supervisord."""
         return {found["name"]: _process_info(found) for found in self._call("supervisor.getAllProcessInfo")}
+
+
+def _within(timeout_s: float, condition: Callable[[], bool]) -> bool:
+    """Whether ``condition`` came true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 _UNKNOWN = ProcessInfo(name="", state="UNKNOWN", pid=0, uptime_s=0, error="")

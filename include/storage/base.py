@@ -26,7 +26,7 @@ class ObjectMissingError(StoreError, KeyError):
         return str(self.args[0])
 
 
-class StoreUnavailable(StoreError):  # noqa: N818 - a state, as the field names it
+class StoreUnavailable(StoreError):
     """The store can't be reached, is full or refuses access; the same call may succeed later."""
 
 
@@ -81,7 +81,8 @@ def check_key(key: str) -> str:
     segments = key.split("/")
     if len(key) > MAX_KEY or not all(_SEGMENT.fullmatch(segment) for segment in segments):
         raise InvalidKeyError(
-            f"object key {key[:80]!r}: use at most {MAX_KEY} characters, segments of A-Z a-z 0-9 . _ = + @ - joined by '/', none empty or with a leading dot"
+            f"object key {key[:80]!r}: use at most {MAX_KEY} characters, segments of A-Z a-z 0-9 . _ = + @ - joined by '/', "
+            "none of them empty or with a leading dot"
         )
     return key
 

@@ -100,12 +100,14 @@ class HourglassTransformer2DModel(ModelMixin, ConfigMixin):
         super().__init__()
         if sample_size % (MERGE * patch_size):
             raise ValueError(f"sample_size {sample_size} must be a multiple of {MERGE} x patch_size = {MERGE * patch_size}")
+        if head_dim % 4:
+            raise ValueError(f"head_dim {head_dim} must be a multiple of 4")
         if outer_dim % head_dim or inner_dim % head_dim:
             raise ValueError(f"outer_dim {outer_dim} and inner_dim {inner_dim} must be multiples of head_dim {head_dim}")
         grid = sample_size // patch_size
         self.patch_in = nn.Linear(in_channels * patch_size**2, outer_dim)
-        self.outer_position = nn.Parameter(0.02 * torch.randn(1, outer_dim, grid, grid))
-        self.inner_position = nn.Parameter(0.02 * torch.randn(1, inner_dim, grid // MERGE, grid // MERGE))
+        self.outer_position = nn.Parameter(_sinusoid_grid(outer_dim, grid))
+        self.inner_position = nn.Parameter(_sinusoid_grid(inner_dim, grid // MERGE))
         self.text_position = nn.Parameter(0.02 * torch.randn(1, text_length, inner_dim))
         self.text_padding = nn.Parameter(0.02 * torch.randn(inner_dim))
         self.text_in = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, inner_dim))
@@ -148,6 +150,17 @@ class HourglassTransformer2DModel(ModelMixin, ConfigMixin):
         for block in self.inner:
             merged = block(merged, conditioning)
         return merged[:, : rows * columns // MERGE**2]
+
+
+def _sinusoid_grid(dim: int, side: int, longest: float = 100.0) -> Tensor:
+    """Where learned positions ``(1, dim, side, side)`` start: near places alike, a quarter each for sine and cosine of row and column.
+
+    From small random positions, neighbouring patches were still drawn without regard to each other after 30,000 samples.
+    """
+    frequencies = longest ** -(torch.arange(dim // 4) / (dim // 4))
+    angles = frequencies[:, None] * torch.arange(side)[None]
+    waves = torch.cat([angles.sin(), angles.cos()])[:, :, None].expand(-1, -1, side)
+    return torch.cat([waves, waves.transpose(1, 2)])[None].clone()
 
 
 def _positions(table: Tensor, rows: int, columns: int) -> Tensor:

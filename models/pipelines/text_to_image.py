@@ -92,13 +92,14 @@ class AtelierTextToImagePipeline(DiffusionPipeline):
         scales = [float(guidance)] * len(prompts) if isinstance(guidance, (int, float)) else [float(scale) for scale in guidance]
         if not len(prompts) == len(negatives) == len(scales):
             raise ValueError(f"{len(prompts)} prompts, {len(negatives)} negative prompts and {len(scales)} guidance scales must be as many")
-        length = self.network.config.text_length
-        positive, negative = (
-            # One text at a time: padding to the longest of a batch would change the last bits of the others.
-            TextEmbeddings.join([encode_text(self.text_encoder, self.tokenizer, [text], length) for text in texts])
-            for texts in (prompts, negatives)
-        )
+        positive, negative = self._encode_each(prompts), self._encode_each(negatives)
         return Conditioning(positive, negative, torch.tensor(scales, device=self.device))
+
+    def _encode_each(self, texts: Sequence[str]) -> TextEmbeddings:
+        """One text at a time, for padding to the longest of a batch would change the last bits of the others; equal ones once."""
+        length = self.network.config.text_length
+        encoded = {text: encode_text(self.text_encoder, self.tokenizer, [text], length) for text in set(texts)}
+        return TextEmbeddings.join([encoded[text] for text in texts])
 
     def prepare(
         self,

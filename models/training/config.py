@@ -29,7 +29,7 @@ class TrainingConfig(BaseModel):
     alternative_captions: float = Field(0.3, ge=0, le=1, description="Share of the samples trained with one of their other captions.")
     sigma_mean: float = Field(0.0, ge=-5, le=5, description="Mean of the logit of the noise level (Esser et al. 2024).")
     sigma_std: float = Field(1.0, gt=0, le=5, description="Its standard deviation.")
-    exclude_captions: str = Field("", description="Samples with a caption that matches this regular expression are left out.")
+    exclude: str = Field("", description="Samples whose key or a caption matches this regular expression are left out.")
     network: dict[str, Any] = Field(default_factory=dict, description="Arguments of the network, when training starts from scratch.")
     precision: Literal["fp32", "bf16"] = Field("bf16", description="Arithmetic of the network; weights are kept in fp32 beside it.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads; 0 leaves it to PyTorch.")
@@ -41,7 +41,7 @@ class TrainingConfig(BaseModel):
     sample_steps: int = Field(12, ge=1, le=200, description="Denoising steps of the sample grid.")
     guidance: float = Field(3.0, ge=0, le=30, description="Guidance of the sample grid, and the model's default.")
 
-    @field_validator("exclude_captions")
+    @field_validator("exclude")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
         try:

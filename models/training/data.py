@@ -46,9 +46,9 @@ def load_encoded(
     limit: int | None = None,
 ) -> EncodedSplit:
     """Raises :class:`ValueError` when nothing is left to train on."""
-    samples = load_split(manifest, split).without(config.exclude_captions)
+    samples = load_split(manifest, split).without(config.exclude)
     if not len(samples):
-        raise ValueError(f"exclude_captions: no sample of the split {split} of {manifest} is left")
+        raise ValueError(f"exclude: no sample of the split {split} of {manifest} is left")
     return encode_split(samples.subset(list(range(len(samples)))[:limit]), encoder, tokenizer, length)
 
 

@@ -31,16 +31,15 @@ class Split:
         return len(self.keys)
 
     def subset(self, indices: list[int]) -> Split:
-        captions, keys = ([values[index] for index in indices] for values in (self.captions, self.keys))
+        captions, keys = [self.captions[index] for index in indices], [self.keys[index] for index in indices]
         return Split(digest=self.digest, images=self.images[indices], captions=captions, keys=keys)
 
     def without(self, pattern: str) -> Split:
-        """The samples that have no caption matching the regular expression ``pattern``; all of them when it is empty."""
+        """The samples of which neither the key nor a caption matches the regular expression ``pattern``; all when it is empty."""
         if not pattern:
             return self
-        return self.subset(
-            [index for index, captions in enumerate(self.captions) if not any(re.search(pattern, text) for text in captions)]
-        )
+        texts = ([key, *captions] for key, captions in zip(self.keys, self.captions, strict=True))
+        return self.subset([index for index, words in enumerate(texts) if not any(re.search(pattern, word) for word in words)])
 
 
 def read_manifest(manifest: Path | str) -> dict[str, Any]:

@@ -158,7 +158,8 @@ class _Progress:
     """Lines of loss, speed and remaining time."""
 
     def __init__(self, run: Run, first: int) -> None:
-        self._run, self._first, self._started, self._losses = run, first, time.monotonic(), []
+        self._run, self._first, self._started = run, first, time.monotonic()
+        self._losses: list[float] = []
 
     def step(self, step: int, loss: float) -> None:
         self._losses.append(loss)

@@ -40,7 +40,9 @@ class AirflowEnvironment:
             check=False,
         )
 
-    def test_dag(self, dag_id: str, conf: Mapping[str, object] | None = None, timeout: float = 600, env: Mapping[str, str] | None = None) -> str:
+    def test_dag(
+        self, dag_id: str, conf: Mapping[str, object] | None = None, timeout: float = 600, env: Mapping[str, str] | None = None
+    ) -> str:
         """Run every task of a DAG in one process (``airflow dags test``) and return what it printed; asserts success."""
         done = self.run("dags", "test", dag_id, "--conf", json.dumps(conf or {}), timeout=timeout, env=env)
         output = done.stdout + done.stderr

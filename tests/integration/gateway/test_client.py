@@ -20,7 +20,9 @@ def event(request_id: str, state: State, at: float = 1.0) -> StatusEvent:
     return StatusEvent(event_id=event_id(request_id, state, 0), request_id=request_id, tenant="acme", state=state, at=at)
 
 
-@pytest.mark.parametrize(("service_class", "topic"), [(ServiceClass.REALTIME, topic_names.REALTIME), (ServiceClass.BATCH, topic_names.BATCH)])
+@pytest.mark.parametrize(
+    ("service_class", "topic"), [(ServiceClass.REALTIME, topic_names.REALTIME), (ServiceClass.BATCH, topic_names.BATCH)]
+)
 def test_a_request_arrives_on_the_topic_of_its_class(topics: Settings, service_class: ServiceClass, topic: str) -> None:
     request = GenerationRequest(request_id="r1", tenant="acme", prompt="red apple")
     with RequestProducer(topics) as producer, TopicReader(topics, topic, Start.BEGINNING) as reader:
@@ -41,9 +43,9 @@ def test_raw_bytes_arrive_unchanged(topics: Settings, value: bytes | None) -> No
 
 def test_an_unreachable_broker_fails_the_delivery(topics: Settings) -> None:
     nowhere = topics.model_copy(update={"kafka_bootstrap": f"127.0.0.1:{free_ports(1)[0]}"})
-    with RequestProducer(nowhere, delivery_timeout_s=0.5) as producer, pytest.raises(DeliveryError, match="requests.realtime"):
+    with RequestProducer(nowhere, delivery_timeout_s=0.5) as producer, pytest.raises(DeliveryError, match=r"requests\.realtime"):
         producer.send(GenerationRequest(request_id="r1", tenant="acme", prompt="red apple"))
-    with pytest.raises(BrokerUnavailableError, match="can't be read from 127.0.0.1"):
+    with pytest.raises(BrokerUnavailableError, match=r"can't be read from 127\.0\.0\.1"):
         EventReader(nowhere)
 
 
@@ -69,9 +71,8 @@ def test_from_the_beginning_the_old_events_are_seen_and_those_missing_are_named(
     with TopicProducer(topics) as producer:
         producer.put(topic_names.EVENTS, b"not an event")
         producer.put(topic_names.EVENTS, event("old", State.FAILED).to_json())
-    with EventReader(topics, from_beginning=True) as reader:
-        with pytest.raises(TimeoutError, match="never-sent"):
-            reader.wait_for_terminal(["old", "never-sent"], 1.5)
+    with EventReader(topics, from_beginning=True) as reader, pytest.raises(TimeoutError, match="never-sent"):
+        reader.wait_for_terminal(["old", "never-sent"], 1.5)
 
 
 def test_given_offsets_are_gone_on_from(topics: Settings) -> None:

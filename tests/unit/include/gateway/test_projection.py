@@ -37,7 +37,9 @@ def request(prompt: str = "red apple", tenant: str = "acme") -> GenerationReques
 
 
 def test_the_status_is_what_the_newest_event_says_and_what_earlier_ones_said_for_good(projection: Projection) -> None:
-    image = ImageResult(index=0, key="images/acme/r1/0.png", sha256="0" * 64, size_bytes=9, width=64, height=64, seed=1, media_type="image/png")
+    image = ImageResult(
+        index=0, key="images/acme/r1/0.png", sha256="0" * 64, size_bytes=9, width=64, height=64, seed=1, media_type="image/png"
+    )
     apply(
         projection,
         event(State.QUEUED, lane=Lane.HIGH, position=3, at=1.0),

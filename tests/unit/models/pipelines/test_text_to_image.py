@@ -13,7 +13,9 @@ from models.pipelines.text_to_image import AtelierTextToImagePipeline, RenderSta
 PROMPTS = ["red heart", "a yellow cat face that is longer", "pizza"]
 
 
-def render(pipeline: AtelierTextToImagePipeline, prompts: list[str], seeds: list[int], guidance: list[float], steps: int = 4) -> RenderState:
+def render(
+    pipeline: AtelierTextToImagePipeline, prompts: list[str], seeds: list[int], guidance: list[float], steps: int = 4
+) -> RenderState:
     state = pipeline.prepare(pipeline.encode(prompts, "", guidance), seeds, steps=steps)
     while not state.done:
         state = pipeline.step(state)

@@ -15,6 +15,10 @@ def test_the_shipped_configurations_are_valid(name: str) -> None:
     assert load_config(CONFIGS / name).max_steps > 0
 
 
+def test_the_demo_trains_on_what_the_base_was_trained_on() -> None:
+    assert load_config(CONFIGS / "demo.yaml").exclude == load_config(CONFIGS / "base.yaml").exclude
+
+
 def test_overrides_win_unless_none() -> None:
     config = load_config(CONFIGS / "demo.yaml", max_steps=3, seed=None)
     assert (config.max_steps, config.seed) == (3, load_config(CONFIGS / "demo.yaml").seed)
@@ -31,7 +35,8 @@ def test_learning_rate_rises_stays_and_falls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("batch_size", 0), ("learning_rate", -1), ("ema_decay", 1.0), ("exclude_captions", "("), ("optimizer", "sgd"), ("epochs", 3)]
+    ("field", "value"),
+    [("batch_size", 0), ("learning_rate", -1), ("ema_decay", 1.0), ("exclude", "("), ("optimizer", "sgd"), ("epochs", 3)],
 )
 def test_wrong_settings_are_named(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):

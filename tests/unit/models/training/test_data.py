@@ -39,5 +39,5 @@ def test_captions_are_dropped_and_exchanged_as_often_as_configured(data: Encoded
 
 
 def test_nothing_left_is_an_error(manifest: Path, text_encoder: Encoder) -> None:
-    with pytest.raises(ValueError, match="exclude_captions"):
-        load_encoded(manifest, "train", TrainingConfig(exclude_captions="."), *text_encoder, 16)
+    with pytest.raises(ValueError, match="exclude"):
+        load_encoded(manifest, "train", TrainingConfig(exclude="."), *text_encoder, 16)

@@ -68,7 +68,9 @@ def test_killed_and_resumed_gives_the_weights_of_an_uninterrupted_run(
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
 
 
-def test_a_run_leaves_a_pipeline_its_record_metrics_and_samples(arguments: Callable[..., list[str]], tmp_path: Path, manifest: Path) -> None:
+def test_a_run_leaves_a_pipeline_its_record_metrics_and_samples(
+    arguments: Callable[..., list[str]], tmp_path: Path, manifest: Path
+) -> None:
     assert main(arguments("run", "--max-steps", "4", "--seed", "5")) == 0
     output = tmp_path / "run"
     assert load_pipeline(output / "pipeline")("red square", num_inference_steps=2).images[0].size == (16, 16)
@@ -99,7 +101,7 @@ def test_a_run_starts_from_a_pipeline(arguments: Callable[..., list[str]], tmp_p
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"batch_size": 0}, "batch_size"), ({"exclude_captions": "."}, "exclude_captions"), ({"network": {"sample_size": 15}}, "sample_size")],
+    [({"batch_size": 0}, "batch_size"), ({"exclude": "."}, "exclude"), ({"network": {"sample_size": 15}}, "sample_size")],
 )
 def test_bad_settings_end_with_the_field_and_status_2(
     arguments: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], changes: dict[str, object], named: str
@@ -122,9 +124,8 @@ def test_a_run_of_mlflow_needs_its_server(
     assert "MLFLOW_TRACKING_URI" in capsys.readouterr().err
 
 
-def test_numbers_and_pictures_reach_mlflow(
-    arguments: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # MLflow's own queries
+def test_numbers_and_pictures_reach_mlflow(arguments: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"

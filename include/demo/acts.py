@@ -1,0 +1,111 @@
+"""The order of the demo."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from include.demo.lifecycle import Lifecycle
+from include.demo.observer import Observer
+from include.demo.outcome import Outcome
+from include.demo.rollback import Stream, switch_and_roll_back
+from include.demo.sending import Sender
+from include.demo.steps import StepFailedError
+from include.demo.traffic import check_gateway_images, run_traffic
+
+FIRST_SEED, SECOND_SEED = 1, 2
+
+
+def play(outcome: Outcome, console: Console) -> None:
+    """Fills the outcome as far as it gets. Raises what made a step fail."""
+    _bring_up(outcome)
+    lifecycle = Lifecycle(outcome.settings, outcome.options, console)
+    _make_first_version(outcome, lifecycle)
+    with Observer(outcome.settings) as observer, Sender(outcome.settings) as sender:
+        _await_service(outcome, observer, outcome.versions[0].version)
+        _send_traffic(outcome, observer, sender, console)
+        _make_second_version(outcome, lifecycle)
+        _roll_back(outcome, lifecycle, observer, sender, console)
+
+
+def _bring_up(outcome: Outcome) -> None:
+    from include.platform.bring_up import bring_up
+    from include.platform.preflight import main as preflight
+
+    with outcome.steps.step("Check the machine, start every service"):
+        if preflight(["--ports"]):
+            raise StepFailedError("the machine is not ready; the lines above say what is missing")
+        if bring_up():
+            raise StepFailedError("not every service is healthy; `atelier status` shows which, `atelier logs NAME` why")
+
+
+def _make_first_version(outcome: Outcome, lifecycle: Lifecycle) -> None:
+    steps, options = outcome.steps, outcome.options
+    with steps.step("Prepare the dataset (Airflow: prepare_dataset)") as step:
+        lifecycle.wait_ready()
+        outcome.dataset = lifecycle.prepare_dataset()
+        facts = outcome.dataset_facts()
+        step.note = f"{facts['version']}: {', '.join(f'{count} {split}' for split, count in facts['counts'].items())}"
+    with steps.step("Train a model (Airflow: train_model)") as step:
+        training = lifecycle.train(facts["version"], options.train_steps, FIRST_SEED)
+        step.note = f"version {training.result['version']} after {options.train_steps} optimizer steps"
+    with steps.step("Measure it (Airflow: evaluate_model)") as step:
+        version = lifecycle.evaluate(training)
+        outcome.versions.append(version)
+        step.note = ", ".join(f"{name} {value:.3g}" for name, value in list(version.metrics.items())[:3])
+    with steps.step("Promote it (Airflow: promote_model)") as step:
+        move = lifecycle.promote(version.version, "the demo's first version").result
+        step.note = f"champion is version {move['version']}, was {move['previous'] or 'none'}"
+
+
+def _await_service(outcome: Outcome, observer: Observer, version: str) -> None:
+    """Until a worker has the version loaded, so that the traffic shows scheduling, not loading."""
+    wanted = f"{outcome.settings.model_name}/{version}"
+    with outcome.steps.step("The workers load the champion") as step:
+        if not observer.wait(lambda seen: any(wanted in worker.warm for worker in seen.workers.values()), 60):
+            raise StepFailedError(
+                f"no worker has loaded {wanted} within 60 s; see `atelier logs registry-watcher` and `atelier logs worker-0`"
+            )
+        step.note = f"{wanted} is warm"
+
+
+def _send_traffic(outcome: Outcome, observer: Observer, sender: Sender, console: Console) -> None:
+    name = f"Send {outcome.options.requests} requests, good and bad, to both topics and the gateway"
+    with outcome.steps.step(name) as step:
+        traffic = outcome.traffic = run_traffic(outcome.settings, outcome.options, observer, sender, console)
+        outcome.faults += [
+            f"{verdict.planned.label} ({verdict.planned.request_id or verdict.planned.way}): {verdict.outcome} {verdict.detail}".strip()
+            for verdict in traffic.verdicts
+            if not verdict.ok
+        ]
+        outcome.faults += check_gateway_images(traffic, sender)
+        completed, refused = (sum(verdict.ok for verdict in found) for found in (traffic.good(), traffic.bad()))
+        step.note = (
+            f"{completed} of {len(traffic.good())} completed with their images, {refused} of {len(traffic.bad())} refused with their reason"
+        )
+
+
+def _make_second_version(outcome: Outcome, lifecycle: Lifecycle) -> None:
+    with outcome.steps.step("Make a second version (Airflow: train_model, evaluate_model)") as step:
+        training = lifecycle.train(outcome.dataset_facts()["version"], outcome.options.second_steps, SECOND_SEED)
+        outcome.versions.append(lifecycle.evaluate(training))
+        step.note = f"version {outcome.versions[-1].version}"
+
+
+def _roll_back(outcome: Outcome, lifecycle: Lifecycle, observer: Observer, sender: Sender, console: Console) -> None:
+    first, second = (found.version for found in outcome.versions)
+    stream = Stream(sender, outcome.options.run)
+    with outcome.steps.step("Promote the second version under load, then move the alias back in MLflow") as step:
+        stream.start()
+        try:
+            rollback = outcome.rollback = switch_and_roll_back(
+                outcome.settings,
+                observer,
+                stream,
+                (first, second),
+                lambda: lifecycle.promote(second, "the demo's second version, to be taken back"),
+                lambda line: console.print(f"   {line}", highlight=False, markup=False),
+            )
+        finally:
+            stream.stop()
+        outcome.faults += [f"{shot.request_id}: {shot.event.state} during the switch" for shot in rollback.lost]
+        step.note = f"{rollback.seconds:.2f} s from the move of the alias to the first image of version {first}"

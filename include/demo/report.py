@@ -1,0 +1,100 @@
+"""``report.json``: the figures of a demo for machines."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from include.demo.judging import Verdict
+from include.demo.outcome import Outcome
+from include.demo.pictures import image_name
+from include.demo.rollback import Rollback
+from include.demo.statistics import lane_figures, outcome_counts
+
+
+def build_report(outcome: Outcome) -> dict[str, Any]:
+    traffic = outcome.traffic
+    verdicts = traffic.verdicts if traffic else []
+    return {
+        "run": outcome.options.run,
+        "ok": outcome.ok,
+        "faults": outcome.faults,
+        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(outcome.started_at)),
+        "seconds": round(outcome.steps.total_s, 1),
+        "steps": [{"name": step.name, "seconds": round(step.seconds, 2), "ok": step.ok, "note": step.note} for step in outcome.steps.done],
+        "dataset": outcome.dataset_facts(),
+        "versions": [
+            {"version": found.version, "metrics": found.metrics, "train_s": round(found.training.seconds, 1)} for found in outcome.versions
+        ],
+        "requests": {
+            "total": len(verdicts),
+            "good": sum(verdict.planned.good for verdict in verdicts),
+            "bad": sum(not verdict.planned.good for verdict in verdicts),
+            "as_expected": sum(verdict.ok for verdict in verdicts),
+            "seconds": round(traffic.seconds, 2) if traffic else None,
+        },
+        "states": outcome_counts(verdicts),
+        "lanes": lane_figures(verdicts),
+        "good": [good_entry(verdict) for verdict in verdicts if verdict.planned.good],
+        "bad": [bad_entry(verdict) for verdict in verdicts if not verdict.planned.good],
+        "rollback": rollback_entry(outcome.rollback) if outcome.rollback else None,
+        "addresses": outcome.addresses,
+    }
+
+
+def good_entry(verdict: Verdict) -> dict[str, Any]:
+    planned, event = verdict.planned, verdict.event
+    entry = {
+        "request_id": planned.request_id,
+        "prompt": planned.prompt,
+        "tenant": planned.tenant,
+        "tier": planned.tier,
+        "way": planned.way,
+        "service_class": planned.service_class,
+        "ok": verdict.ok,
+        "state": str(verdict.outcome),
+        "detail": verdict.detail,
+    }
+    if event is None:
+        return entry
+    return {
+        **entry,
+        "lane": event.lane,
+        "wait_s": event.waited_s,
+        "render_s": event.usage.render_s if event.usage else None,
+        "model": event.model,
+        "model_version": event.model_version,
+        "worker": event.worker_id,
+        "images": [f"images/{image_name(image)}" for image in event.images],
+    }
+
+
+def bad_entry(verdict: Verdict) -> dict[str, Any]:
+    planned = verdict.planned
+    return {
+        "what": planned.label,
+        "way": planned.way,
+        "service_class": planned.service_class,
+        "expected": planned.expected,
+        "outcome": str(verdict.outcome),
+        "detail": verdict.detail,
+        "ok": verdict.ok,
+    }
+
+
+def rollback_entry(rollback: Rollback) -> dict[str, Any]:
+    return {
+        "from_version": rollback.second,
+        "to_version": rollback.first,
+        "seconds": round(rollback.seconds, 3),
+        "requests_meanwhile": len(rollback.shots),
+        "lost": len(rollback.lost),
+    }
+
+
+def write_report(report: dict[str, Any], out: Path) -> Path:
+    path = out / "report.json"
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return path

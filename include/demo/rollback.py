@@ -1,0 +1,154 @@
+"""A second version goes live and is taken back, while requests keep coming."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from include.config import Settings
+from include.contracts.events import State, StatusEvent
+from include.contracts.requests import ServiceClass, Tier
+from include.demo.mlflow_rest import move_alias
+from include.demo.observer import Observer, Seen
+from include.demo.planned import Planned, Way, kafka_value
+from include.demo.sending import Sender
+from include.demo.steps import StepFailedError
+
+#: The same few pictures over and over, so that one sees the version change in them.
+PROMPTS = ("red apple", "cat face", "rocket", "sun with face")
+TENANT, TIER = "hooli", Tier.PRO
+EVERY_S = 0.6
+SWITCH_TIMEOUT_S = 60.0
+AFTER = 4  #: images of the old version to wait for after the first
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image of the stream."""
+
+    request_id: str
+    prompt: str
+    sent_at: float  #: seconds since 1970
+    event: StatusEvent  #: its terminal event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollback:
+    first: str  #: the version that serves before and after
+    second: str
+    promoted_at: float  #: when the promotion of the second had ended, seconds since 1970
+    moved_at: float  #: when the alias was moved back
+    seconds: float  #: from the move to the first image of the old version, for a request sent after the move
+    shots: list[Shot] = field(default_factory=list)
+
+    @property
+    def lost(self) -> list[Shot]:
+        return [shot for shot in self.shots if shot.event.state is not State.COMPLETED]
+
+
+class Stream(threading.Thread):
+    """Sends a request every now and then until it is stopped."""
+
+    def __init__(self, sender: Sender, run: str) -> None:
+        super().__init__(name="demo-stream", daemon=True)
+        self.sent: dict[str, tuple[str, float]] = {}
+        self.error: Exception | None = None
+        self._sender = sender
+        self._run = run
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        number = 0
+        while not self._stopped.is_set() and self.error is None:
+            planned = stream_request(f"{self._run}-live-{number:04}", number)
+            self.sent[planned.request_id or ""] = (planned.prompt, time.time())
+            try:
+                self._sender.send(planned)
+            except Exception as error:  # shown by the step that runs the stream
+                self.error = error
+            number += 1
+            self._stopped.wait(EVERY_S)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join(40)
+
+
+def stream_request(request_id: str, number: int) -> Planned:
+    prompt = PROMPTS[number % len(PROMPTS)]
+    fields = {"prompt": prompt, "seed": 7 + number % len(PROMPTS)}
+    return Planned(
+        label=prompt,
+        way=Way.KAFKA,
+        service_class=ServiceClass.REALTIME,
+        tenant=TENANT,
+        tier=TIER,
+        value=kafka_value(request_id, TENANT, TIER, fields),
+        request_id=request_id,
+        key=request_id,
+        fields=fields,
+    )
+
+
+def completions(seen: Seen, sent: dict[str, tuple[str, float]], version: str, since: float) -> list[StatusEvent]:
+    """Requests sent at or after ``since`` and completed by ``version``, the earliest first."""
+    found = [seen.terminal(request_id) for request_id, (_, at) in list(sent.items()) if at >= since]
+    images = [event for event in found if event is not None and event.state is State.COMPLETED and event.model_version == version]
+    return sorted(images, key=lambda event: event.at)
+
+
+def await_version(observer: Observer, stream: Stream, version: str, since: float, count: int = 1) -> StatusEvent:
+    """The first completion by the version. Raises :class:`StepFailedError` where there are not ``count`` of them in time."""
+
+    def enough(seen: Seen) -> bool:
+        return stream.error is not None or len(completions(seen, stream.sent, version, since)) >= count
+
+    observer.wait(enough, SWITCH_TIMEOUT_S)
+    found = observer.ask(lambda seen: completions(seen, stream.sent, version, since))
+    if stream.error is not None:
+        raise StepFailedError(f"the stream of requests broke off: {stream.error}")
+    if len(found) < count:
+        raise StepFailedError(
+            f"no image of version {version} within {SWITCH_TIMEOUT_S:.0f} s; see `atelier logs registry-watcher` and `worker-0`"
+        )
+    return found[0]
+
+
+def switch_and_roll_back(
+    settings: Settings,
+    observer: Observer,
+    stream: Stream,
+    versions: tuple[str, str],
+    promote_second: Callable[[], object],
+    say: Callable[[str], None],
+) -> Rollback:
+    """With the stream running: promote the second version, see it serve, move the alias back, see the first serve again."""
+    first, second = versions
+    await_version(observer, stream, first, 0.0, 2)
+    say(f"version {first} serves; promoting version {second}")
+    promote_second()
+    promoted_at = time.time()
+    shown = await_version(observer, stream, second, 0.0)
+    say(f"first image of version {second}: {shown.request_id}; moving the alias back to version {first} as MLflow's UI does")
+    moved_at = time.time()
+    move_alias(settings, settings.model_name, first)
+    back = await_version(observer, stream, first, moved_at)
+    say(f"first image of version {first} again after {back.at - moved_at:.2f} s")
+    await_version(observer, stream, first, moved_at, 1 + AFTER)
+    stream.stop()
+    shots = _shots(observer, stream)
+    return Rollback(first=first, second=second, promoted_at=promoted_at, moved_at=moved_at, seconds=back.at - moved_at, shots=shots)
+
+
+def _shots(observer: Observer, stream: Stream) -> list[Shot]:
+    def all_ended(seen: Seen) -> bool:
+        return all(seen.terminal(request_id) for request_id in stream.sent)
+
+    if not observer.wait(all_ended, SWITCH_TIMEOUT_S):
+        open_ones = observer.ask(lambda seen: [request_id for request_id in stream.sent if not seen.terminal(request_id)])
+        raise StepFailedError(f"lost in the switch: {', '.join(open_ones)}")
+    ended = observer.ask(lambda seen: [(request_id, seen.terminal(request_id)) for request_id in stream.sent])
+    shots = [Shot(one, *stream.sent[one], event) for one, event in ended if event is not None]
+    return sorted(shots, key=lambda shot: shot.event.at)

@@ -1,0 +1,149 @@
+"""From a version in the registry to a verified directory on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from include.contracts.dispatch import ModelRef
+from include.registry.errors import ModelRejectedError, RegistryUnavailableError
+from include.registry.files import LIST_NAME, FileEntry, FileList, sha256_of, verify
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1 << 20
+MAX_LIST_BYTES = 1 << 20
+#: A directory used less long ago than this may be being read by another process.
+IN_USE_S = 600.0
+
+
+class ModelFetcher:
+    """Keeps versions under ``cache_dir/DIGEST``. Several processes may share the directory.
+
+    :param uri: the MLflow server through which ``mlflow-artifacts:`` sources are read
+    :param max_bytes: size above which the versions used least recently are deleted; None: never
+    """
+
+    def __init__(self, cache_dir: Path, uri: str, *, max_bytes: int | None = None, timeout_s: float = 30.0) -> None:
+        self.cache_dir = cache_dir
+        self.uri = uri.rstrip("/")
+        self.max_bytes = max_bytes
+        self.timeout = httpx.Timeout(timeout_s, connect=3.0)
+
+    def fetch(self, ref: ModelRef) -> Path:
+        """The version's directory, every file of which was verified just now.
+
+        :raises RegistryUnavailableError: the files can't be had now
+        :raises ModelRejectedError: they are not what the digest promises
+        """
+        final = self.cache_dir / ref.digest
+        if not self._intact(final, ref):
+            self._download(ref, final)
+        os.utime(final)
+        self._evict(keep=final)
+        return final
+
+    def _intact(self, directory: Path, ref: ModelRef) -> bool:
+        if not directory.is_dir():
+            return False
+        try:
+            verify(directory, ref.digest)
+        except ModelRejectedError as error:
+            log.warning("cached copy of %s is damaged and fetched anew: %s", ref.key, error)
+            shutil.rmtree(directory, ignore_errors=True)
+            return False
+        return True
+
+    def _download(self, ref: ModelRef, final: Path) -> None:
+        started = time.monotonic()
+        self.cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.cache_dir, prefix=".part-") as folder, self._http() as http:
+            part = Path(folder) / "model"
+            files = self._list(http, ref)
+            for name, entry in files.files.items():
+                self._file(http, ref, name, entry, part / name)
+            _move(part, final)
+        log.info("fetched %s: %d files, %.1f MB, %.2f s", ref.key, len(files.files), files.size / 1e6, time.monotonic() - started)
+
+    def _list(self, http: httpx.Client, ref: ModelRef) -> FileList:
+        with self._open(http, ref, LIST_NAME) as answer:
+            data = b""
+            for chunk in answer.iter_bytes(CHUNK):
+                data += chunk
+                if len(data) > MAX_LIST_BYTES:
+                    raise ModelRejectedError(f"{ref.key}: {LIST_NAME} is larger than {MAX_LIST_BYTES} bytes")
+        files = FileList.from_json(data)
+        if files.digest != ref.digest:
+            raise ModelRejectedError(f"{ref.key}: {LIST_NAME} has digest {files.digest[:12]}…, the version says {ref.digest[:12]}…")
+        return files
+
+    def _file(self, http: httpx.Client, ref: ModelRef, name: str, entry: FileEntry, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        received = 0
+        with self._open(http, ref, name) as answer, path.open("wb") as file:
+            for chunk in answer.iter_bytes(CHUNK):
+                received += len(chunk)
+                if received > entry.size:
+                    break
+                file.write(chunk)
+        if received != entry.size:
+            raise ModelRejectedError(f"{ref.key}: {name} is {'longer' if received > entry.size else 'shorter'} than its {entry.size} bytes")
+        if sha256_of(path) != entry.sha256:
+            raise ModelRejectedError(f"{ref.key}: {name} does not have the sha256 that {LIST_NAME} says")
+
+    def _http(self) -> httpx.Client:
+        return httpx.Client(timeout=self.timeout)
+
+    @contextmanager
+    def _open(self, http: httpx.Client, ref: ModelRef, name: str) -> Iterator[httpx.Response]:
+        try:
+            with http.stream("GET", f"{self._address(ref)}/{quote(name)}") as answer:
+                if answer.status_code == 404:
+                    raise ModelRejectedError(f"{ref.key}: {ref.source} has no file {name}")
+                answer.raise_for_status()
+                yield answer
+        except httpx.HTTPError as error:
+            raise RegistryUnavailableError(f"can't read {ref.source}/{name} from {self.uri}: {error or type(error).__name__}") from error
+
+    def _address(self, ref: ModelRef) -> str:
+        source = urlsplit(ref.source)
+        steps = source.path.strip("/").split("/")
+        if source.scheme != "mlflow-artifacts" or not all(steps) or not {".", ".."}.isdisjoint(steps):
+            raise ModelRejectedError(
+                f"{ref.key}: source {ref.source!r} is not one that the MLflow server gives out; use mlflow-artifacts:/…"
+            )
+        return f"{self.uri}/api/2.0/mlflow-artifacts/artifacts/{quote('/'.join(steps))}"
+
+    def _evict(self, keep: Path) -> None:
+        if self.max_bytes is None:
+            return
+        versions = sorted(
+            (path for path in self.cache_dir.iterdir() if path.is_dir() and not path.name.startswith(".")),
+            key=lambda path: path.stat().st_mtime,
+        )
+        sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in versions}
+        for path in versions:
+            if sum(sizes.values()) <= self.max_bytes:
+                return
+            if path != keep and time.time() - path.stat().st_mtime > IN_USE_S:
+                del sizes[path]
+                shutil.rmtree(path, ignore_errors=True)
+                log.info("evicted %s from %s", path.name[:12], self.cache_dir)
+
+
+def _move(part: Path, final: Path) -> None:
+    try:
+        part.rename(final)
+    except OSError:
+        # Another process was faster; what it put there passed the same checks.
+        if not final.is_dir():
+            raise

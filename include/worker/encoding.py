@@ -1,0 +1,72 @@
+"""Image files that carry the parameters which made them. Equal images and parameters give equal bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from include.contracts.dispatch import ModelRef
+from include.contracts.requests import ImageFormat
+from include.worker.render import Item
+
+SOFTWARE = "Atelier"
+KEYWORD = "parameters"  #: of the PNG text chunk
+QUALITY = 92
+_EXIF_IFD, _SOFTWARE, _USER_COMMENT = 0x8769, 0x0131, 0x9286
+_ASCII = b"ASCII\0\0\0"  #: the character code that a UserComment begins with
+
+
+def parameters_of(item: Item, model: ModelRef) -> dict[str, Any]:
+    """All that it takes to render the image again."""
+    task = item.task
+    return {
+        "prompt": task.prompt,
+        "negative_prompt": task.negative_prompt,
+        "seed": item.seed,
+        "steps": task.steps,
+        "guidance": task.guidance,
+        "width": task.width,
+        "height": task.height,
+        "model": model.name,
+        "model_version": model.version,
+        "model_digest": model.digest,
+        "degraded": list(task.degraded),
+    }
+
+
+def encode_image(image: Image.Image, image_format: ImageFormat, parameters: dict[str, Any]) -> bytes:
+    text = json.dumps(parameters, ensure_ascii=True, sort_keys=True)
+    buffer = io.BytesIO()
+    if image_format is ImageFormat.PNG:
+        info = PngInfo()
+        info.add_text("Software", SOFTWARE)
+        info.add_text(KEYWORD, text)
+        image.save(buffer, "PNG", pnginfo=info)
+    else:
+        image.convert("RGB").save(buffer, image_format.name, quality=QUALITY, exif=_exif(text))
+    return buffer.getvalue()
+
+
+def _exif(text: str) -> Image.Exif:
+    exif = Image.Exif()
+    exif[_SOFTWARE] = SOFTWARE
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _ASCII + text.encode("ascii")
+    return exif
+
+
+def read_parameters(data: bytes) -> dict[str, Any] | None:
+    """The parameters in an image file of ours; None where it carries none."""
+    with Image.open(io.BytesIO(data)) as image:
+        text = image.info.get(KEYWORD)
+        if text is None:
+            comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
+            text = bytes(comment).removeprefix(_ASCII)
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

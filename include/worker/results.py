@@ -1,0 +1,92 @@
+"""Finished images into the object store, patiently."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from PIL.Image import Image
+
+from include.contracts.dispatch import ModelRef, RenderTask
+from include.contracts.events import ImageResult
+from include.contracts.objects import MEDIA_TYPES, image_key
+from include.storage import ObjectInfo, ObjectStore, StoreUnavailable
+from include.worker.encoding import encode_image, parameters_of
+from include.worker.render import MAX_SEED, Item
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+
+
+class ResultStore:
+    """While the store is away, calls wait and try again.
+
+    :param patience_s: for so long; then :class:`StoreUnavailable` is raised
+    :param abandon: set to stop waiting at once
+    """
+
+    def __init__(self, store: ObjectStore, patience_s: float, abandon: threading.Event) -> None:
+        self.store = store
+        self.patience_s = patience_s
+        self.abandon = abandon
+
+    def existing(self, task: RenderTask) -> list[ImageResult] | None:
+        """The stored images of a request, None unless every one is there."""
+        found: list[ImageResult] = []
+        for index in range(task.images):
+            key = image_key(task.tenant, task.request_id, index, task.image_format)
+            info = self._patiently(lambda key=key: self.store.head(key))  # type: ignore[misc]
+            if info is None:
+                return None
+            found.append(_described(task, index, info))
+        return found
+
+    def put(self, item: Item, image: Image, model: ModelRef) -> tuple[ImageResult, bool]:
+        """What is stored for the item, and whether it was there before."""
+        task = item.task
+        data = encode_image(image, task.image_format, parameters_of(item, model))
+        key = image_key(task.tenant, task.request_id, item.index, task.image_format)
+        media_type = MEDIA_TYPES[task.image_format]
+        stored = self._patiently(lambda: self.store.put_if_absent(key, data, media_type))
+        result = ImageResult(
+            index=item.index,
+            key=key,
+            sha256=stored.sha256,
+            size_bytes=stored.size,
+            width=image.width,
+            height=image.height,
+            seed=item.seed,
+            media_type=media_type,
+        )
+        return result, not stored.created
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        give_up_at, pause_s = time.monotonic() + self.patience_s, FIRST_PAUSE_S
+        while True:
+            try:
+                return call()
+            except StoreUnavailable as error:
+                if time.monotonic() + pause_s > give_up_at or self.abandon.is_set():
+                    raise
+                log.warning("the store is away, next try in %.1f s: %s", pause_s, error)
+            self.abandon.wait(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _described(task: RenderTask, index: int, info: ObjectInfo) -> ImageResult:
+    return ImageResult(
+        index=index,
+        key=info.key,
+        sha256=info.sha256,
+        size_bytes=info.size,
+        width=task.width,
+        height=task.height,
+        seed=(task.seed + index) % MAX_SEED,
+        media_type=MEDIA_TYPES[task.image_format],
+    )

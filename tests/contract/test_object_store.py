@@ -1,0 +1,97 @@
+"""What every object store does, run on a directory and on a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from include.storage import InvalidKeyError, ObjectMissingError, ObjectStore
+
+KEY = "images/acme/r-1/0.png"
+DATA = b"\x89PNG not really"
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+def test_an_object_is_read_back_as_it_was_stored(store: ObjectStore) -> None:
+    result = store.put_if_absent(KEY, DATA, "image/png")
+    assert (result.created, result.sha256, result.size) == (True, DIGEST, len(DATA))
+    assert store.get(KEY) == DATA
+
+
+def test_a_taken_key_keeps_its_object_and_the_answer_describes_it(store: ObjectStore) -> None:
+    store.put_if_absent(KEY, DATA, "image/png")
+    result = store.put_if_absent(KEY, b"something else, longer", "image/png")
+    assert (result.created, result.sha256, result.size) == (False, DIGEST, len(DATA))
+    assert store.get(KEY) == DATA
+
+
+def test_of_concurrent_puts_one_creates(store: ObjectStore) -> None:
+    together = threading.Barrier(8)
+
+    def put(number: int) -> bool:
+        together.wait(10)
+        return store.put_if_absent(KEY, f"writer {number}".encode() * 1000, "text/plain").created
+
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(put, range(8)))
+    assert created.count(True) == 1
+    assert store.get(KEY) == f"writer {created.index(True)}".encode() * 1000
+
+
+def test_head_tells_size_digest_and_media_type(store: ObjectStore) -> None:
+    assert store.head(KEY) is None
+    store.put_if_absent(KEY, DATA, "image/png")
+    info = store.head(KEY)
+    assert info is not None
+    assert (info.key, info.size, info.sha256, info.media_type) == (KEY, len(DATA), DIGEST, "image/png")
+
+
+def test_a_missing_object_is_said_to_be_missing(store: ObjectStore) -> None:
+    with pytest.raises(ObjectMissingError, match=r"images/acme/r-1/0\.png"):
+        store.get(KEY)
+
+
+def test_list_gives_keys_under_a_prefix_in_order(store: ObjectStore) -> None:
+    keys = ["images/a/2/0.png", "images/a/1/0.png", "images/ab/1/0.png", "other/1.json"]
+    for key in keys:
+        store.put_if_absent(key, b"x", "text/plain")
+    assert list(store.list("images/a/")) == ["images/a/1/0.png", "images/a/2/0.png"]
+    assert list(store.list("images/a")) == ["images/a/1/0.png", "images/a/2/0.png", "images/ab/1/0.png"]
+    assert list(store.list()) == sorted(keys)
+    assert list(store.list("nothing/here/")) == []
+
+
+def test_a_deleted_key_is_free_again(store: ObjectStore) -> None:
+    store.put_if_absent(KEY, DATA, "image/png")
+    store.delete(KEY)
+    store.delete(KEY)
+    assert store.head(KEY) is None
+    assert store.put_if_absent(KEY, b"new", "image/png").created
+
+
+def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
+    assert store.put_if_absent("empty.txt", b"", "text/plain").created
+    assert store.get("empty.txt") == b""
+
+
+def test_the_url_names_the_object(store: ObjectStore) -> None:
+    assert store.url(KEY).endswith("/" + KEY)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "/etc/passwd", "../secret", "images/../../secret", "images//0.png", "images/", ".hidden", "a\\b", "a\0b", "a b", "é", "x" * 513],
+)
+def test_odd_keys_are_refused(store: ObjectStore, key: str) -> None:
+    with pytest.raises(InvalidKeyError, match="object key"):
+        store.put_if_absent(key, b"x", "text/plain")
+    with pytest.raises(InvalidKeyError):
+        store.get(key)
+
+
+def test_an_odd_prefix_is_refused(store: ObjectStore) -> None:
+    with pytest.raises(InvalidKeyError):
+        list(store.list("../"))

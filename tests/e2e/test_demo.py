@@ -1,0 +1,106 @@
+"""The demo in small: everything that `make demo` does, on free ports and in a home of its own.
+
+From no state at all: services come up, a dataset is prepared, a model trained, measured and promoted through Airflow, requests of every
+kind are sent and judged, a second version goes live and is taken back, page and report are written. Then everything goes down again and
+leaves no process behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from include.config import PROJECT_ROOT, Settings
+from include.gateway.keys import demo_keys
+from include.platform.processes import service_processes
+from tests.support.services import PORTS, free_settings
+
+SMALL = ("--requests", "30", "--limit", "300", "--train-steps", "4", "--second-steps", "2", "--eval-prompts", "8")
+
+
+def atelier(settings: Settings, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    variables = {f"ATELIER_{name.upper()}": str(getattr(settings, name)) for name in (*PORTS, "home")}
+    return subprocess.run(
+        [sys.executable, "-m", "include.platform.cli", *arguments],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    found = free_settings(tmp_path_factory.mktemp("atelier"))
+    yield found
+    atelier(found, "down", timeout_s=120)
+
+
+@pytest.fixture(scope="module")
+def demo(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """The finished demo and its folder."""
+    out = tmp_path_factory.mktemp("demo")
+    return atelier(settings, "demo", "--out", str(out), *SMALL, timeout_s=1100), out
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return found
+
+
+@pytest.mark.timeout(1200)
+def test_the_demo_in_small(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    done, out = demo
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+    report = report_of(out)
+    assert report["ok"] and report["faults"] == []
+    assert report["requests"]["as_expected"] == report["requests"]["total"] == 30
+    assert all(entry["state"] == "Completed" for entry in report["good"])
+    assert all(entry["ok"] for entry in report["bad"]) and len(report["bad"]) == 20
+    assert all(step["ok"] for step in report["steps"])
+
+
+@pytest.mark.timeout(1200)
+def test_the_rollback_is_measured_and_loses_nothing(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    rollback = report_of(demo[1])["rollback"]
+    assert (rollback["from_version"], rollback["to_version"], rollback["lost"]) == ("2", "1", 0)
+    assert 0 < rollback["seconds"] < 30
+
+
+@pytest.mark.timeout(1200)
+def test_the_page_shows_every_image(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    _, out = demo
+    page = (out / "index.html").read_text()
+    images = [image for entry in report_of(out)["good"] for image in entry["images"]]
+    assert images
+    for image in images:
+        assert (out / image).is_file() and image in page
+
+
+@pytest.mark.timeout(1200)
+def test_everything_is_left_up_and_says_where_it_is(settings: Settings, demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    key = demo_keys(settings.home)["acme"]
+    for text in (settings.airflow, settings.mlflow, settings.flink, settings.gateway, key):
+        assert text in demo[0].stdout
+    models = httpx.get(f"{settings.gateway}/v1/models", headers={"Authorization": f"Bearer {key}"}).json()["models"]
+    assert [(model["name"], model["version"]) for model in models] == [("emoji", "1")]
+    status = atelier(settings, "status", "--json", timeout_s=60)
+    assert status.returncode == 0, status.stdout
+
+
+@pytest.mark.timeout(1200)
+def test_down_leaves_no_process(settings: Settings, demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    assert demo[0].returncode == 0
+    done = atelier(settings, "down", timeout_s=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert service_processes(settings.home) == {}

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from include.contracts.dead_letters import DeadLetter, encode_original
+from include.contracts.errors import Reason, ReasonCode
+from include.contracts.workers import Credit, Goodbye, Hello, Started
+from include.demo.observer import WorkerView, parse_dead_letter, update_worker
+
+WORKER = {"worker_id": "worker-0", "incarnation": "i1", "cell": "cell-0", "pool": "standard"}
+
+
+@pytest.mark.parametrize("original", [None, b"", b"\xff\x00"])
+def test_a_dead_letter_comes_back_as_it_was_sent(original: bytes | None) -> None:
+    reason = Reason(code=ReasonCode.INVALID_MESSAGE, message="no value")
+    letter = DeadLetter(source_topic="requests.batch", at=1.0, reason=reason, original=encode_original(original))
+    assert parse_dead_letter(letter.to_json()) == letter
+    assert parse_dead_letter(letter.to_json()).original_bytes() == original
+
+
+@pytest.mark.parametrize("value", [b"", b"nonsense", b"[]", b"{}"])
+def test_what_is_no_dead_letter_raises(value: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_dead_letter(value)
+
+
+def test_a_worker_is_what_its_messages_say() -> None:
+    view = WorkerView("worker-0", "standard")
+    update_worker(view, Hello(**WORKER, at=1.0, warm_models=("emoji/1",)))
+    update_worker(view, Started(**WORKER, at=2.0, lease_id="l1"))
+    update_worker(view, Credit(**WORKER, at=2.1, held=("l1", "l2"), warm_models=("emoji/1", "emoji/2")))
+    assert (view.busy_with, view.held, view.warm) == ("l1", 2, ("emoji/1", "emoji/2"))
+    update_worker(view, Credit(**WORKER, at=3.0))
+    assert (view.busy_with, view.held, view.gone) == ("", 0, False)
+    update_worker(view, Goodbye(**WORKER, at=4.0))
+    assert view.gone
+    update_worker(view, Hello(**{**WORKER, "incarnation": "i2"}, at=5.0))
+    assert not view.gone

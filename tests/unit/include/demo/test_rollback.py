@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from include.contracts.events import State, StatusEvent
+from include.contracts.requests import GenerationRequest
+from include.demo.observer import Seen
+from include.demo.page import film_strip
+from include.demo.rollback import PROMPTS, completions, stream_request
+from include.storage import ObjectStore
+from tests.unit.include.demo.conftest import rollback_of
+
+
+def seen_of(*events: tuple[str, State, str, float]) -> Seen:
+    seen = Seen()
+    for request_id, state, version, at in events:
+        event = StatusEvent(
+            event_id=f"{request_id}:{state}", request_id=request_id, tenant="hooli", state=state, at=at, model_version=version
+        )
+        seen.events[request_id].append(event)
+    return seen
+
+
+def test_only_what_was_sent_after_the_move_proves_the_rollback() -> None:
+    sent = {"before": ("red apple", 9.0), "after": ("red apple", 10.5), "failed": ("red apple", 10.6), "other": ("red apple", 10.7)}
+    seen = seen_of(
+        ("before", State.COMPLETED, "1", 10.1),  # in flight on the old version since before: no proof of anything
+        ("after", State.COMPLETED, "1", 11.4),
+        ("failed", State.FAILED, "1", 11.0),
+        ("other", State.COMPLETED, "2", 11.1),
+    )
+    assert completions(seen, sent, "1", since=10.0)[0].request_id == "after"
+    assert [event.request_id for event in completions(seen, sent, "2", since=10.0)] == ["other"]
+
+
+def test_what_is_not_completed_yet_does_not_count() -> None:
+    seen = seen_of(("r", State.PROCESSING, "1", 11.0))
+    assert completions(seen, {"r": ("red apple", 10.5), "unheard": ("red apple", 10.6)}, "1", since=10.0) == []
+
+
+def test_the_stream_repeats_prompts_with_their_seeds_so_that_versions_can_be_compared() -> None:
+    requests = [GenerationRequest.from_json(stream_request(f"r-{number}", number).value or b"") for number in range(2 * len(PROMPTS))]
+    first, second = requests[: len(PROMPTS)], requests[len(PROMPTS) :]
+    assert [(one.prompt, one.seed) for one in first] == [(one.prompt, one.seed) for one in second]
+    assert len({one.request_id for one in requests}) == len(requests)
+
+
+def test_the_film_strip_shows_both_changes(store: ObjectStore) -> None:
+    strip = film_strip(rollback_of(store), around=3)
+    assert [shot["version"] for shot in strip if shot["change"]] == ["2", "1"]
+    assert len(strip) == 12

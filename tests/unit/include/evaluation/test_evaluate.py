@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from include.dataset.config import DatasetConfig
+from include.dataset.shards import plan_shards, prepare_shard
+from include.dataset.versions import publish_version
+from include.evaluation.evaluate import EvaluationConfig, compare, evaluate_pipeline
+from models.networks.hourglass_transformer import HourglassTransformer2DModel
+from models.pipelines.text_to_image import assemble, save_pipeline
+from models.training.samples import load_split
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("dataset")
+    (root / "images").mkdir()
+    for index in range(16):
+        image = Image.new("RGB", (16, 16), "white")
+        ImageDraw.Draw(image).rectangle((index % 8, 2, index % 8 + 6, 12), fill=("red", "blue")[index // 8])
+        image.save(root / "images" / f"{index:02d}.png")
+        (root / "images" / f"{index:02d}.txt").write_text(f"square {index}")
+    config = DatasetConfig(name="squares", source="folder", path=root / "images", size=16, validation=0.3)
+    return Path(publish_version([prepare_shard(plan) for plan in plan_shards(config, root / "datasets")], root / "datasets").manifest)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = HourglassTransformer2DModel(sample_size=16, patch_size=2, outer_dim=16, inner_dim=32, inner_depth=1, head_dim=16)
+    return save_pipeline(assemble(network), tmp_path_factory.mktemp("pipeline"))
+
+
+CONFIG = EvaluationConfig(prompts=6, held_out=4, steps=2, batch_size=4, grid_prompts=("square 1", "square 9"), exclude="", threads=1)
+
+
+def test_metrics_facts_and_a_grid(pipeline: Path, manifest: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    report = evaluate_pipeline(pipeline, manifest, tmp_path, CONFIG, lines.append)
+    assert set(report.metrics) == {
+        "held_out_loss", "kernel_distance", "kernel_distance_error", "own_image_top1", "own_image_top5", "seconds_per_image",
+    }  # fmt: skip
+    assert report.metrics["held_out_loss"] > 0
+    assert report.facts["rendered"] == 6
+    assert json.loads(Path(report.path).read_text())["metrics"] == report.metrics
+    with Image.open(report.grid) as grid:
+        assert grid.width > 2 * 16
+    assert lines[-1] == "rendered 6 of 6"
+
+
+def test_the_same_evaluation_gives_the_same_quality(pipeline: Path, manifest: Path, tmp_path: Path) -> None:
+    first, second = (evaluate_pipeline(pipeline, manifest, tmp_path / name, CONFIG, lambda _: None).metrics for name in "ab")
+    assert {name: value for name, value in first.items() if name != "seconds_per_image"} == {
+        name: value for name, value in second.items() if name != "seconds_per_image"
+    }
+
+
+def test_the_images_themselves_compare_best(manifest: Path) -> None:
+    images = load_split(manifest, "train").images
+    own, mixed = compare(images, images), compare(images[::-1].copy(), images)
+    assert own["own_image_top1"] == 1 > mixed["own_image_top1"]
+    assert compare(255 - images, images)["kernel_distance"] > own["kernel_distance"]
+
+
+def test_too_little_to_compare_with_is_an_error(pipeline: Path, manifest: Path, tmp_path: Path) -> None:
+    few = CONFIG.model_copy(update={"exclude": r"square (?!10$|11$)"})
+    with pytest.raises(ValueError, match="exclude"):
+        evaluate_pipeline(pipeline, manifest, tmp_path, few)

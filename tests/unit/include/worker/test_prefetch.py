@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+
+from include.contracts.control import Cancel, ModelRoute
+from include.contracts.dispatch import ModelRef
+from include.registry.errors import ModelRejectedError, RegistryUnavailableError
+from include.worker.prefetch import FIRST_RETRY_S, Prefetcher
+from tests.support.registry import DEFAULTS
+from tests.unit.include.worker.conftest import Bench
+
+
+def route(name: str, version: int | None, *, is_default: bool = False) -> bytes:
+    ref = ModelRef(name=name, version=str(version), digest=f"{hash((name, version)) % 2**64:064x}", source="mlflow-artifacts:/x")
+    message = ModelRoute(at=1.0, name=name, champion=ref if version else None, defaults=DEFAULTS, is_default=is_default)
+    return message.model_dump_json().encode()
+
+
+class Ahead:
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.now = 0.0
+        self.loaded = 0
+        self.prefetcher = Prefetcher(bench.cache, self.count, max_models=2, clock=lambda: self.now)
+
+    def count(self) -> None:
+        self.loaded += 1
+
+
+@pytest.fixture
+def ahead(bench: Bench) -> Ahead:
+    return Ahead(bench)
+
+
+def test_only_the_newest_champion_of_a_model_is_loaded(ahead: Ahead) -> None:
+    for value in (route("emoji", 1), route("emoji", 2), None, b"junk", Cancel(at=1.0, request_id="r", tenant="t").to_json()):
+        ahead.prefetcher.note(value)
+    assert ahead.prefetcher.load_next()
+    assert not ahead.prefetcher.load_next()
+    assert ahead.bench.cache.warm() == ("emoji/2",) and ahead.loaded == 1
+
+
+def test_a_model_taken_out_of_service_is_not_loaded(ahead: Ahead) -> None:
+    ahead.prefetcher.note(route("emoji", 1))
+    ahead.prefetcher.note(route("emoji", None))
+    assert not ahead.prefetcher.load_next()
+
+
+def test_the_default_model_comes_first(ahead: Ahead) -> None:
+    ahead.prefetcher.note(route("other", 1))
+    ahead.prefetcher.note(route("emoji", 1, is_default=True))
+    ahead.prefetcher.load_next()
+    assert ahead.bench.cache.warm() == ("emoji/1",)
+
+
+def test_a_champion_that_is_warm_already_is_no_news(ahead: Ahead) -> None:
+    for _ in range(2):
+        ahead.prefetcher.note(route("emoji", 1))
+        ahead.prefetcher.load_next()
+    assert ahead.loaded == 1
+
+
+def test_it_tries_again_later_where_that_may_help_and_not_where_it_can_not(ahead: Ahead, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[Exception] = [RegistryUnavailableError("away"), ModelRejectedError("rotten")]
+    calls: list[ModelRef] = []
+
+    def fetch(ref: ModelRef) -> None:
+        calls.append(ref)
+        raise errors[min(len(calls), 2) - 1]
+
+    monkeypatch.setattr(ahead.bench, "fetch", fetch)
+    ahead.prefetcher.note(route("emoji", 1))
+    assert ahead.prefetcher.load_next()
+    assert not ahead.prefetcher.load_next()
+    ahead.now += FIRST_RETRY_S
+    assert ahead.prefetcher.load_next()
+    ahead.now += 1000
+    assert not ahead.prefetcher.load_next()
+    assert len(calls) == 2 and ahead.loaded == 0
