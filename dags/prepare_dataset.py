@@ -20,7 +20,7 @@ from plugins.task_defaults import TASK_DEFAULTS
 
 PARAMS = {
     "source": Param("openmoji", enum=["openmoji", "folder"], description="OpenMoji's 4,495 drawings, or a folder of your own."),
-    "path": Param(None, type=["null", "string"], description="For `folder`: a directory of images, each with a .txt caption."),
+    "path": params.text("For `folder`: a directory of images, each with a .txt caption beside it.", 4096),
     "name": params.name("openmoji", "Name of the dataset; a version adds its digest."),
     "license": params.text("For `folder`: licence of the images, recorded with each sample.", 200),
     "author": params.text("For `folder`: author of the images, recorded with each sample.", 200),

@@ -23,7 +23,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ATELIER_", env_file=PROJECT_ROOT / ".env", frozen=True, extra="ignore")
 
-    home: Path = Field(PROJECT_ROOT / ".atelier", description="Directory that holds all state of the local profile: logs, databases, topics, images.")
+    home: Path = Field(PROJECT_ROOT / ".atelier", description="Directory of all state: logs, databases, topics, images.")
     jars: Path = Field(PROJECT_ROOT / ".jars", description="Directory of the jars that Maven fetched from pom.xml: kafka/ and flink/.")
     host: str = Field("127.0.0.1", description="Address the local services listen on.")
     kafka_port: Port = Field(9092, description="Port of the Kafka broker.")
@@ -35,6 +35,8 @@ class Settings(BaseSettings):
 
     kafka_bootstrap: str = Field("", description="Brokers as host:port[,host:port]; empty means the local broker.")
     mlflow_uri: str = Field("", description="MLflow tracking and registry server; empty means the local one.")
+    airflow_db: str = Field("", description="SQLAlchemy address of Airflow's database; empty means SQLite under HOME.")
+    mlflow_db: str = Field("", description="SQLAlchemy address of MLflow's database; empty means SQLite under HOME.")
     store_url: str = Field("", description="Where images and datasets go: file:///dir or s3://bucket/prefix; empty means HOME/objects.")
     s3_endpoint: str = Field("", description="Endpoint of an S3-compatible server; empty means AWS.")
     s3_access_key: SecretStr = Field(SecretStr(""), description="S3 access key; empty means boto3's own search order.")

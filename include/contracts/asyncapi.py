@@ -79,7 +79,7 @@ def document(version: str) -> dict[str, Any]:
             "parameters": {"prefix": {"description": "Prefix of the installation's topics.", "default": "atelier."}},
             "messages": {
                 model.__name__: {
-                    "summary": (model.__doc__ or "").splitlines()[0],
+                    "summary": (model.__doc__ or model.__name__).splitlines()[0],
                     "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
                 }
                 for model in message_types()

@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
-
 #: Ids travel in object keys, URLs and file names, so they hold nothing that any of these would have to escape.
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", min_length=1, max_length=128)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", min_length=1, max_length=64)]
@@ -21,7 +19,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    schema_version: Literal[1] = Field(SCHEMA_VERSION, description="Version of this message's schema; this release speaks 1.")
+    schema_version: Literal[1] = Field(1, description="Version of this message's schema; this release speaks 1.")
 
     def to_json(self) -> bytes:
         return self.model_dump_json(exclude_none=True).encode()

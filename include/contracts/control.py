@@ -47,7 +47,7 @@ class ModelDefaults(Part):
 class ModelRoute(ControlMessage):
     kind: Literal[ControlKind.MODEL_ROUTE] = ControlKind.MODEL_ROUTE
     name: Name = Field(description="Registered model.")
-    champion: ModelRef | None = Field(description="The version that serves; null takes the model out of service.")
+    champion: ModelRef | None = Field(None, description="The version that serves; none takes the model out of service.")
     defaults: ModelDefaults
     is_default: bool = Field(False, description="Whether requests that name no model get this one.")
 

@@ -24,12 +24,11 @@ def point_to(version: DatasetVersion, root: Path) -> None:
 
 def resolve(root: Path, version: str = "") -> DatasetVersion:
     """The version of that name, or the newest. Raises :class:`LookupError` that names what there is."""
-    name = version or _newest(root)
-    manifest = root / name / MANIFEST
-    if not name or not manifest.is_file():
-        known = ", ".join(versions(root)) or "none; run prepare_dataset first"
-        raise LookupError(f"dataset_version: there is no dataset version {version or 'to take'}; there are: {known}")
-    return load_version(manifest)
+    name, known = version or _newest(root), versions(root)
+    if name not in known:
+        there_are = ", ".join(known) or "none; run prepare_dataset first"
+        raise LookupError(f"dataset_version: there is no dataset version {version or 'to take'}; there are: {there_are}")
+    return load_version(root / name / MANIFEST)
 
 
 def versions(root: Path) -> list[str]:

@@ -57,7 +57,7 @@ def _configuration(settings: Settings) -> dict[str, dict[str, object]]:
             "simple_auth_manager_users": f"{USER}:admin",
             "simple_auth_manager_passwords_file": home / "passwords.json",
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{database(settings)}"},
+        "database": {"sql_alchemy_conn": settings.airflow_db or f"sqlite:///{database(settings)}"},
         "api": {
             "base_url": settings.airflow,
             "host": settings.host,
@@ -133,12 +133,16 @@ def _configure(settings: Settings) -> None:
 def _migrate(settings: Settings) -> None:
     home = airflow_home(settings)
     stamp, current = home / "migrated", version("apache-airflow")
-    if stamp.is_file() and stamp.read_text() == current and database(settings).is_file():
+    exists = bool(settings.airflow_db) or database(settings).is_file()
+    if stamp.is_file() and stamp.read_text() == current and exists:
         return
     environment = {**shared_environment(settings, "airflow-migrate"), **airflow_environment(settings)}
     done = subprocess.run(airflow_command("db", "migrate"), env=environment, cwd=home, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"Airflow's database can't be migrated: {(done.stdout + done.stderr).strip()[-1500:]}")
+    if settings.airflow_db:
+        write_if_changed(stamp, current)
+        return
     with sqlite3.connect(database(settings)) as connection:
         # Readers no longer wait for the writer: four processes share this file.
         connection.execute("PRAGMA journal_mode=WAL")

@@ -16,6 +16,8 @@ LAZY = {
     "send": ("include.client.cli:send", "Send a request to Kafka, print its states as they come, and where its images are."),
     "rollback": ("include.lifecycle.cli:rollback", "Move a model's champion back to the version that served before."),
     "worker": ("include.worker.cli:worker", "Run a worker."),
+    "run": ("include.platform.foreground:run", "Become one service of the local profile, as a container does."),
+    "check": ("include.platform.foreground:check", "Look at one service once; exit 1 with the reason unless it is healthy."),
     "demo": ("include.demo.run:main", "Run the whole lifecycle and write demo/index.html and demo/report.json."),
 }
 

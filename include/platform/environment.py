@@ -9,9 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from include.config import PROJECT_ROOT, Settings
-
-#: Marks a process as ours; together with ATELIER_HOME it tells which installation it belongs to.
-SERVICE_VARIABLE = "ATELIER_SERVICE"
+from include.platform.processes import SERVICE_VARIABLE
 
 #: Nothing phones home, nothing fetches weights from a hub, and no library starts one thread per core on a shared machine.
 QUIET = {

@@ -19,10 +19,14 @@ def check_mlflow(settings: Settings) -> None:
         raise Unhealthy(f"/health says {answer[:120]!r}")
 
 
+def backend_store(settings: Settings) -> str:
+    return settings.mlflow_db or f"sqlite:///{settings.home.resolve()}/mlflow/mlflow.db"
+
+
 def mlflow_command(settings: Settings) -> tuple[str, ...]:
     home = settings.home.resolve() / "mlflow"
     options = {
-        "--backend-store-uri": f"sqlite:///{home}/mlflow.db",
+        "--backend-store-uri": backend_store(settings),
         "--artifacts-destination": (home / "artifacts").as_uri(),
         "--host": settings.host,
         "--port": str(settings.mlflow_port),
@@ -39,7 +43,7 @@ def mlflow_service(settings: Settings) -> Service:
         env={
             # Its background jobs score traces; seven more processes for something that nobody here asks for.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_TRACKING_URI": f"sqlite:///{settings.home.resolve()}/mlflow/mlflow.db",
+            "MLFLOW_TRACKING_URI": backend_store(settings),
         },
         prepare=(lambda: prepare_mlflow(settings)) if ours else nothing,
         check=lambda: check_mlflow(settings),

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from include.platform.environment import SERVICE_VARIABLE
+#: Marks a process as ours; together with ATELIER_HOME it tells which installation it belongs to.
+SERVICE_VARIABLE = "ATELIER_SERVICE"
 
 
 def _service_of(process: psutil.Process, home: Path) -> str | None:

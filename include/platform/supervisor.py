@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from include.config import PROJECT_ROOT, Settings
-from include.platform.environment import SERVICE_VARIABLE, settings_environment, shared_environment
+from include.platform.environment import settings_environment, shared_environment
 from include.platform.files import write_if_changed
-from include.platform.processes import end_processes, service_processes
+from include.platform.processes import SERVICE_VARIABLE, end_processes, service_processes
 from include.platform.service import Service
 
 #: The kernel's limit for the path of a unix socket is 104 bytes on macOS, 108 on Linux.
@@ -68,7 +68,7 @@ def _quote(value: str) -> str:
 def _program(settings: Settings, service: Service) -> str:
     environment = {**settings_environment(settings), SERVICE_VARIABLE: service.name, **service.env}
     lines = {
-        "command": _escape(shlex.join(service.command)),
+        "command": _escape(shlex.join((sys.executable, "-m", "include.platform.launch", *service.command))),
         "directory": PROJECT_ROOT,
         "environment": ",".join(f"{key}={_quote(value)}" for key, value in environment.items()),
         "autostart": "false",
@@ -166,6 +166,7 @@ class Supervisor:
         ((added, changed, removed),) = self._call("supervisor.reloadConfig")
         for name in (*changed, *removed):
             self.stop_program(name)
+            end_processes(self.settings.home, [name])
             self._call("supervisor.removeProcessGroup", name)
         for name in (*added, *changed):
             self._call("supervisor.addProcessGroup", name)

@@ -61,6 +61,12 @@ class Fleet:
         self.settle(worker)
         return worker
 
+    def restore(self, worker_id: str, text: str, now: float) -> Worker:
+        """A worker as :func:`encode_worker` wrote it; it has no credit until it says what it holds."""
+        incarnation, pool = json.loads(text)
+        worker = self._workers[worker_id] = Worker(id=worker_id, incarnation=incarnation, pool=pool, heard_at=now)
+        return worker
+
     def grant(self, worker: Worker, message: Hello | Credit) -> None:
         """Take over what the worker says it can hold."""
         worker.slots, worker.max_batch = message.slots, message.max_batch

@@ -50,9 +50,7 @@ class Intake:
         if reason.code in _NOT_READ_YET and now < self._fresh_until:
             self._hold(entry, now)
             return
-        self.refuse(
-            Refusal(reason=reason, request_id=entry.id, tenant=entry.tenant, trace_id=request.trace_id), raw, service_class, now
-        )
+        self.refuse(Refusal(reason=reason, request_id=entry.id, tenant=entry.tenant, trace_id=request.trace_id), raw, service_class, now)
 
     def refuse(self, refusal: Refusal, raw: str | None, service_class: ServiceClass, now: float) -> None:
         """A dead letter; and a Refused event where it is known whose it is and the id isn't in use."""

@@ -175,6 +175,7 @@ class Scheduler:
             self._restore_lease(name, text, now)
         for entry in sorted(self._cell.entries.values(), key=lambda entry: entry.seq):
             self._restore_place(entry)
+        self._desk.restore(now)
         self._intake.restore(now)
 
     def _restore_entries(self) -> None:

@@ -80,6 +80,10 @@ class WorkerDesk:
         words = f"worker {lease.worker_id} made no progress for the length of a lease"
         self._take_back(lease, Reason(code=ReasonCode.LEASE_EXPIRED, message=words), now)
 
+    def restore(self, now: float) -> None:
+        for worker_id, text in self._cell.store.items(Table.WORKERS):
+            self._adopt_leases(self._cell.fleet.restore(worker_id, text, now))
+
     def clean(self, now: float) -> None:
         for worker in self._cell.fleet.forget(_FORGET_AFTER_S, now):
             self._cell.store.remove(Table.WORKERS, worker.id)

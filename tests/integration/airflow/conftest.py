@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
     "sample_prompts": ["red heart", "pizza"],
     "sample_steps": 2,
 }
-LONG = {**TINY, "max_steps": 1500, "log_every": 5, "checkpoint_every": 10}
+LONG = {**TINY, "max_steps": 300, "log_every": 5, "checkpoint_every": 10}
 DATASET = {"limit": 60, "shard_size": 30, "validation": 0.3, "size": 32}
 TRAINING = {"init": "scratch", "config": "tiny"}
 EVALUATION = {"prompts": 8, "steps": 2, "threads": 1}

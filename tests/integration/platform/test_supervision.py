@@ -20,7 +20,7 @@ from include.platform.service import Service, State
 from include.platform.startup import Startup, StartupError, stop_all
 from include.platform.status import status
 from include.platform.supervisor import Supervisor, log_path
-from tests.support.services import free_settings
+from tests.support.services import free_settings, is_healthy
 from tests.support.waiting import wait_for
 
 SERVER = Path(__file__).with_name("echo_server.py")
@@ -68,12 +68,14 @@ def test_services_start_after_what_they_need_and_stop_without_a_trace(settings: 
     assert {row.state for row in status(settings, [first, second])} == {State.DOWN}
 
 
-def test_a_killed_service_comes_back(settings: Settings) -> None:
+def test_a_killed_service_comes_back_without_the_children_of_the_old(settings: Settings) -> None:
     one = server("one")
     Startup(settings, [one]).run()
     pid = pid_of(settings, "one")
+    (orphan,) = {found.pid for found in service_processes(settings.home, ["one"])} - {pid}
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: pid_of(settings, "one") not in (0, pid) and probe(one.url), 20, "a new process answers")
+    wait_for(lambda: pid_of(settings, "one") not in (0, pid) and is_healthy(one), 20, "a new process answers")
+    assert orphan not in {found.pid for found in service_processes(settings.home)}
 
 
 def test_nothing_is_left_after_a_killed_supervisor(settings: Settings) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from include.config import Settings
-from include.platform.environment import SERVICE_VARIABLE, settings_environment, shared_environment
+from include.platform.environment import settings_environment, shared_environment
+from include.platform.processes import SERVICE_VARIABLE
 
 
 def test_a_service_reads_the_settings_of_its_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from include.platform.environment import SERVICE_VARIABLE
-from include.platform.processes import end_processes, service_processes
+from include.platform.processes import SERVICE_VARIABLE, end_processes, service_processes
 from tests.support.waiting import wait_for
 
 #: Ignores SIGTERM, has a child in a session of its own, and writes both pids.

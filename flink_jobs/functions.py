@@ -1,0 +1,115 @@
+"""Flink functions of the router: state, timers and metrics around :class:`include.routing.router.Router`. Every decision is made there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pyflink.common import Row, Types
+from pyflink.datastream import KeyedCoProcessFunction, RuntimeContext, TimerService
+from pyflink.datastream.state import MapState, MapStateDescriptor
+
+from flink_jobs import metrics
+from include.contracts.requests import ServiceClass
+from include.routing.router import Outgoing, Router
+from include.scheduling.scheduler import Scheduler
+from include.scheduling.store import StateStore, Table
+
+TICK_MS = 100
+
+#: A letter before each text says where it came from; a null message is the letter alone, an empty one is followed by the mark.
+REALTIME, BATCH, WORKER, CONTROL = "r", "b", "w", "c"
+PRESENT = "."
+
+_SERVICE_CLASS = {REALTIME: ServiceClass.REALTIME, BATCH: ServiceClass.BATCH}
+
+
+def tag(letter: str, text: str | None) -> str:
+    """One string from a source's letter and a message that may be null."""
+    return letter if text is None else letter + PRESENT + text
+
+
+def untag(tagged: str) -> tuple[str, str | None]:
+    return tagged[0], tagged[2:] if len(tagged) > 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterOptions:
+    """What the job was submitted with; the TaskManager's own environment may differ."""
+
+    topic_prefix: str
+    cell: str
+    pools: tuple[str, ...]
+    default_model: str
+    lease_s: float
+    max_attempts: int
+
+
+class FlinkStore(StateStore):
+    """The scheduler's tables as keyed map states, checkpointed with the offsets of the topics."""
+
+    def __init__(self, context: RuntimeContext) -> None:
+        self._tables: dict[Table, MapState] = {
+            table: context.get_map_state(MapStateDescriptor(table.value, Types.STRING(), Types.STRING())) for table in Table
+        }
+
+    def put(self, table: Table, key: str, value: str) -> None:
+        self._tables[table].put(key, value)
+
+    def remove(self, table: Table, key: str) -> None:
+        self._tables[table].remove(key)
+
+    def items(self, table: Table) -> Iterable[tuple[str, str]]:
+        return list(self._tables[table].items())
+
+
+class ScheduleRequests(KeyedCoProcessFunction):
+    """First input: tagged requests. Second: tagged workers' and control messages. Output: rows of full topic name and message.
+
+    All of one cell is one key, so one instance sees everything the cell's scheduler has to weigh, in one thread. The scheduler's
+    indexes live in memory and are rebuilt from the state with the first element after a start.
+    """
+
+    def __init__(self, options: RouterOptions) -> None:
+        self._options = options
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        options = self._options
+        self._scheduler = Scheduler(
+            cell=options.cell,
+            pools=frozenset(options.pools),
+            store=FlinkStore(runtime_context),
+            default_model=options.default_model,
+            lease_s=options.lease_s,
+            max_attempts=options.max_attempts,
+        )
+        self._router = Router(self._scheduler)
+        self._next_tick = 0
+        metrics.register(runtime_context, self._scheduler)
+
+    def process_element1(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Row]:
+        letter, text = untag(value)
+        yield from self._send(self._router.request(text, _SERVICE_CLASS[letter], time.time()))
+        self._set_timer(ctx.timer_service())
+
+    def process_element2(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Row]:
+        letter, text = untag(value)
+        take = self._router.worker if letter == WORKER else self._router.control
+        yield from self._send(take(text, time.time()))
+        self._set_timer(ctx.timer_service())
+
+    def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Row]:
+        yield from self._send(self._router.tick(time.time()))
+        self._set_timer(ctx.timer_service())
+
+    def _send(self, outgoing: Iterable[Outgoing]) -> Iterator[Row]:
+        for topic, text in outgoing:
+            yield Row(self._options.topic_prefix + topic, text)
+
+    def _set_timer(self, timers: TimerService) -> None:
+        """One timer ahead while time alone can move something on; with nothing to time there is none."""
+        now = int(time.time() * 1000)
+        if self._scheduler.busy and self._next_tick <= now:
+            self._next_tick = (now // TICK_MS + 1) * TICK_MS
+            timers.register_processing_time_timer(self._next_tick)

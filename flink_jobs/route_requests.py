@@ -1,0 +1,84 @@
+"""The router: requests, workers' and control messages in; events, leases and dead letters out.
+
+Submitted to a session cluster as :mod:`flink_jobs.submission` says; settings come from the submitting process's environment and travel
+with the job. Delivery is at least once; effects are keyed by request and lease, so repeats change nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from pyflink.common import Configuration, Types, WatermarkStrategy
+from pyflink.datastream import DataStream, StreamExecutionEnvironment
+
+from flink_jobs import functions
+from flink_jobs.connectors import kafka_sink, kafka_source
+from flink_jobs.submission import JOB_NAME, job_configuration
+from include.config import Settings, settings
+from include.contracts import topics
+
+OUTGOING = Types.ROW([Types.STRING(), Types.STRING()])
+
+
+def define_workflow(
+    realtime: DataStream, batch: DataStream, workers: DataStream, control: DataStream, options: functions.RouterOptions
+) -> DataStream:
+    """Rows of topic and message.
+
+    The two request streams stay apart up to the scheduler, so that one which is held back doesn't hold back the other.
+    """
+    requests = _tagged(realtime, functions.REALTIME).union(_tagged(batch, functions.BATCH))
+    steering = _tagged(workers, functions.WORKER).union(_tagged(control, functions.CONTROL))
+    cell = partial(_cell, options.cell)
+    keyed = requests.key_by(cell, key_type=Types.STRING()).connect(steering.key_by(cell, key_type=Types.STRING()))
+    return keyed.process(functions.ScheduleRequests(options), output_type=OUTGOING).uid("schedule").name("schedule")
+
+
+def _tagged(stream: DataStream, letter: str) -> DataStream:
+    return stream.map(partial(functions.tag, letter), output_type=Types.STRING()).uid(f"tag-{letter}").name(f"tag {letter}")
+
+
+def _cell(name: str, _: str) -> str:
+    return name
+
+
+def options_of(config: Settings, pools: tuple[str, ...]) -> functions.RouterOptions:
+    return functions.RouterOptions(
+        topic_prefix=config.topic_prefix,
+        cell=config.cell,
+        pools=pools or (config.worker_pool,),
+        default_model=config.model_name,
+        lease_s=config.lease_s,
+        max_attempts=config.max_attempts,
+    )
+
+
+def build(env: StreamExecutionEnvironment, config: Settings, pools: tuple[str, ...] = ()) -> None:
+    """Sources and the sink around :func:`define_workflow`."""
+    group = f"{config.topic_prefix}router.{config.cell}"
+
+    def read(topic: str) -> DataStream:
+        source = kafka_source(config.bootstrap, config.topic_prefix + topic, group, from_start=topic == topics.CONTROL)
+        return env.from_source(source, WatermarkStrategy.no_watermarks(), topic).uid(f"source-{topic}")
+
+    streams = (read(topic) for topic in (topics.REALTIME, topics.BATCH, topics.WORKERS, topics.CONTROL))
+    define_workflow(*streams, options_of(config, pools)).sink_to(kafka_sink(config.bootstrap)).uid("sink").name("kafka")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pools", default="", help="comma-separated pools of the cell; without it, the configured one")
+    pools = tuple(filter(None, parser.parse_args().pools.split(",")))
+    configuration = Configuration()
+    for key, value in job_configuration().items():
+        configuration.set_string(key, value)
+    env = StreamExecutionEnvironment.get_execution_environment(configuration)
+    # One cell is one key: more parallel instances would only idle. Scale is more cells.
+    env.set_parallelism(1)
+    build(env, settings(), pools)
+    env.execute(JOB_NAME)
+
+
+if __name__ == "__main__":
+    main()

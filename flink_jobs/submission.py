@@ -1,0 +1,49 @@
+"""How the router job is put on a session cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+from include.config import PROJECT_ROOT, Settings
+
+JOB_NAME = "route_requests"
+JOB_FILE = PROJECT_ROOT / "flink_jobs" / "route_requests.py"
+
+
+def job_configuration() -> dict[str, str]:
+    """What this job asks of Flink whatever the cluster's own configuration says."""
+    return {
+        "python.execution-mode": "thread",
+        "python.executable": sys.executable,
+        "python.client.executable": sys.executable,
+        "python.pythonpath": os.pathsep.join((sysconfig.get_paths()["purelib"], str(PROJECT_ROOT))),
+        "python.fn-execution.bundle.size": "1",
+        "execution.buffer-timeout.interval": "5ms",
+        "execution.checkpointing.interval": "1s",
+        "execution.checkpointing.min-pause": "500ms",
+        "execution.checkpointing.mode": "AT_LEAST_ONCE",
+        "execution.checkpointing.timeout": "60s",
+        "execution.checkpointing.tolerable-failed-checkpoints": "10",
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "restart-strategy.type": "exponential-delay",
+        "restart-strategy.exponential-delay.initial-backoff": "1s",
+        "restart-strategy.exponential-delay.max-backoff": "15s",
+        "restart-strategy.exponential-delay.reset-backoff-threshold": "5min",
+        "restart-strategy.exponential-delay.attempts-before-reset-backoff": "40",
+        "pipeline.max-parallelism": "128",
+    }
+
+
+def submit_command(settings: Settings, flink_home: Path, from_checkpoint: str | None, pools: tuple[str, ...] = ()) -> list[str]:
+    """The ``flink run`` of the router: detached, from a checkpoint's or savepoint's path or URI if one is given.
+
+    To be run in an environment that holds the settings as ``ATELIER_*``, FLINK_CONF_DIR, and the project's root on PYTHONPATH.
+    """
+    command = [str(flink_home / "bin" / "flink"), "run", "-d", "-m", f"{settings.host}:{settings.flink_port}"]
+    if from_checkpoint is not None:
+        command += ["-s", from_checkpoint]
+    command += ["-py", str(JOB_FILE)]
+    return command + (["--pools", ",".join(pools)] if pools else [])
