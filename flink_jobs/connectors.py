@@ -34,7 +34,8 @@ def _bytes_as_text() -> Any:
 
 
 def kafka_source(bootstrap: str, topic: str, group: str, *, from_start: bool = False) -> KafkaSource:
-    """A topic's values as ISO-8859-1 text. Without a checkpoint it begins at the group's offsets, or with ``from_start`` at the beginning."""
+    """A topic's values as ISO-8859-1 text. Without a checkpoint it begins where the group stopped, or
+    with ``from_start`` at the beginning."""
     committed = KafkaOffsetsInitializer.committed_offsets(KafkaOffsetResetStrategy.EARLIEST)
     builder = (
         KafkaSource.builder()

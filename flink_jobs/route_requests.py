@@ -62,8 +62,9 @@ def build(env: StreamExecutionEnvironment, config: Settings, pools: tuple[str, .
         source = kafka_source(config.bootstrap, config.topic_prefix + topic, group, from_start=topic == topics.CONTROL)
         return env.from_source(source, WatermarkStrategy.no_watermarks(), topic).uid(f"source-{topic}")
 
-    streams = (read(topic) for topic in (topics.REALTIME, topics.BATCH, topics.WORKERS, topics.CONTROL))
-    define_workflow(*streams, options_of(config, pools)).sink_to(kafka_sink(config.bootstrap)).uid("sink").name("kafka")
+    realtime, batch, workers, control = (read(topic) for topic in (topics.REALTIME, topics.BATCH, topics.WORKERS, topics.CONTROL))
+    outgoing = define_workflow(realtime, batch, workers, control, options_of(config, pools))
+    outgoing.sink_to(kafka_sink(config.bootstrap)).uid("sink").name("kafka")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, model_validator
 from include.contracts.base import Identifier, Message, Name, Part, Timestamp
 from include.contracts.dispatch import ModelRef
 from include.contracts.events import Lane
-from include.contracts.requests import Guidance, ServiceClass, Side, Steps, Tier
+from include.contracts.requests import Guidance, Prompt, ServiceClass, Side, Steps, Tier
 
 
 class ControlKind(StrEnum):
@@ -60,8 +60,8 @@ class Scenario(ControlMessage):
     kind: Literal[ControlKind.SCENARIO] = ControlKind.SCENARIO
     name: Name
     model: Name
-    prompt_template: str = Field("{prompt}", max_length=2000, description="Where {prompt} stands for the request's prompt.")
-    negative_prompt: str = Field("", max_length=2000)
+    prompt_template: Prompt = Field("{prompt}", description="Where {prompt} stands for the request's prompt.")
+    negative_prompt: Prompt = ""
     steps: Steps | None = None
     guidance: Guidance | None = None
     width: Side | None = None

@@ -52,7 +52,7 @@ class RefusedError(ValueError):
 def refusal_of(error: ValidationError) -> Reason:
     """The first finding of a validation error as a reason that names the field and the fix."""
     first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or None
+    field = ".".join(str(part) for part in first["loc"])[:200] or None  # an unknown field has whatever name its sender gave it
     if first["type"] in ("json_invalid", "json_type"):
         return Reason(code=ReasonCode.INVALID_MESSAGE, message=f"not valid JSON: {first['msg']}")
     if field == "schema_version":

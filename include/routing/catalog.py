@@ -14,6 +14,9 @@ from include.contracts.requests import MAX_PROMPT, GenerationRequest, ServiceCla
 
 Number = TypeVar("Number", int, float)
 
+#: A route may state any cost of a step; sums of predictions must stay numbers.
+MAX_PREDICTED_S = 1e6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
@@ -87,7 +90,7 @@ class Catalog:
 def predict_s(task: RenderTask, route: ModelRoute) -> float:
     """Device seconds by the stated prior: the route's seconds a step, scaled by pixels, steps, images and guidance."""
     pixels = task.width * task.height / (route.defaults.width * route.defaults.height)
-    return route.defaults.step_s * task.steps * task.images * pixels * (2 if task.guided else 1)
+    return min(MAX_PREDICTED_S, route.defaults.step_s * task.steps * task.images * pixels * (2 if task.guided else 1))
 
 
 def derived_seed(request_id: str) -> int:

@@ -11,11 +11,11 @@ from include.contracts.dispatch import Lease, Revoke
 from include.contracts.errors import Reason, ReasonCode
 from include.contracts.events import Lane, State, StatusEvent, event_id
 from include.contracts.requests import ServiceClass
-from include.routing.catalog import Catalog, Resolved
+from include.routing.catalog import Catalog
 from include.scheduling.fleet import Fleet
 from include.scheduling.ids import IdWindow
 from include.scheduling.lanes import Lanes
-from include.scheduling.records import Entry, LeaseRecord, Phase
+from include.scheduling.records import EndedLeases, Entry, LeaseRecord, Phase
 from include.scheduling.stats import Stats
 from include.scheduling.store import StateStore, Table
 from include.scheduling.timers import Alarm, Timers
@@ -46,6 +46,7 @@ class Cell:
         self.stats = Stats()
         self.parked: dict[str, dict[str, Entry]] = {}
         self.held: dict[str, Entry] = {}
+        self.ended = EndedLeases()
         self.next_seq = 1
         self._decisions: list[Decision] = []
 
@@ -64,7 +65,8 @@ class Cell:
         step = details["progress"].step if "progress" in details else 0
         self.emit(
             StatusEvent(
-                event_id=event_id(request.request_id, state, entry.dispatches, step),
+                # A replay after a restore may find it at another attempt; its one end is one event all the same.
+                event_id=event_id(request.request_id, state, 0 if state.terminal else entry.dispatches, step),
                 request_id=request.request_id,
                 tenant=request.tenant,
                 state=state,
@@ -87,12 +89,6 @@ class Cell:
         self.ids.claim(entry.id, entry.tenant, now)
         if entry.request.deadline_at is not None:
             self.timers.set(Alarm.EXPIRY, entry.id, entry.request.deadline_at)
-
-    def resolved(self, entry: Entry, resolved: Resolved) -> None:
-        """Give it its task and its place in the order of things, without queueing it."""
-        task = resolved.task
-        entry.task, entry.predicted_s = task, resolved.predicted_s
-        entry.shape = (resolved.model, task.width, task.height, task.steps, task.guided)
 
     def enqueue(self, entry: Entry, now: float) -> None:
         """Put it into its lane and say so."""
@@ -138,21 +134,30 @@ class Cell:
         self.bury(entry, reason, now)
 
     def retry(self, entry: Entry, reason: Reason, now: float, *, counts: bool = True) -> None:
-        """Back to its lane after a backoff, or failed if its attempts are used up; at once if the attempt does not count."""
+        """Back to its lane after a backoff, or over if its attempts or its time are used up; at once if the attempt does not count."""
         entry.failures += counts
-        if entry.failures >= self.catalog.policy.max_attempts:
+        if counts and entry.failures >= self.catalog.policy.max_attempts:
             self.fail(entry, reason, now)
+            return
+        if entry.deadline <= now:
+            self.expire(entry, now)
             return
         self._withdraw(entry)
         self.stats.retries += 1
         delay = retry_delay_s(self.tuning, entry.id, entry.failures) if counts else 0.0
-        entry.phase, entry.not_before = Phase.DELAYED, now + delay
+        entry.phase, entry.not_before = Phase.DELAYED, now + delay if delay else 0.0
         self.store.put(Table.ATTEMPTS, entry.id, entry.encode_attempts())
         self.announce(entry, State.RETRYING, now, reason=reason, trace={"backoff_s": round(delay, 3), "failures": entry.failures})
         if delay:
             self.timers.set(Alarm.RETRY, entry.id, entry.not_before)
         else:
             self.enqueue(entry, now)
+
+    def requeue(self, entry: Entry, now: float) -> None:
+        """Its backoff is over."""
+        entry.not_before = 0.0
+        self.store.put(Table.ATTEMPTS, entry.id, entry.encode_attempts())
+        self.enqueue(entry, now)
 
     def detach(self, entry: Entry) -> None:
         """Take it out of its lease; a lease without open requests ends and frees its worker's slot."""
@@ -198,7 +203,7 @@ class Cell:
         self.emit(Revoke(lease_id=lease.id, worker_id=lease.worker_id, pool=lease.pool, request_ids=request_ids))
 
     def expire(self, entry: Entry, now: float) -> None:
-        reason = Reason(code=ReasonCode.DEADLINE_PASSED, message="its deadline passed before a worker had room", field="deadline_at")
+        reason = Reason(code=ReasonCode.DEADLINE_PASSED, message="its deadline passed before it was rendered", field="deadline_at")
         self.finish(entry, State.EXPIRED, now, reason=reason)
 
     def backlog(self, lane: Lane) -> float:

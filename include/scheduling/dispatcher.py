@@ -104,7 +104,7 @@ class Dispatcher:
             entry.phase, entry.dispatched_at, entry.progress_at = Phase.LEASED, now, now
             cell.stats.dispatches[entry.lane] += 1
         lease = LeaseRecord(
-            id=_lease_id(batch, model, worker),
+            id=self._lease_id(batch, model, worker, now),
             worker_id=worker.id,
             incarnation=worker.incarnation,
             pool=worker.pool,
@@ -122,13 +122,18 @@ class Dispatcher:
         cell.fleet.settle(worker)
         return lease
 
+    def _lease_id(self, batch: list[Entry], model: ModelRef, worker: Worker, now: float) -> str:
+        """Unique a dispatch, since each dispatch counts up its requests; and the same again when a restored scheduler repeats a decision
+        that was made after its checkpoint, so that the worker which has that lease already need not start anew. Unless it was
+        told to stop: an ended lease's id is not given again."""
+        content = [worker.id, worker.incarnation, model.key, *(f"{entry.id}:{entry.dispatches}" for entry in batch)]
+        lease_id = _digest(content)
+        return _digest([*content, repr(now)]) if lease_id in self._cell.ended else lease_id
+
+
+def _digest(content: list[str]) -> str:
+    return "lease-" + sha256("\n".join(content).encode()).hexdigest()[:24]
+
 
 def _batch_key(model: ModelRef, task: RenderTask) -> BatchKey:
     return BatchKey(model=model.key, width=task.width, height=task.height, steps=task.steps, guided=task.guided)
-
-
-def _lease_id(batch: list[Entry], model: ModelRef, worker: Worker) -> str:
-    """Unique a dispatch, since each dispatch counts up its requests; and the same again when a restored scheduler repeats a decision
-    that was made after its checkpoint, so that the worker which has that lease already need not start anew."""
-    content = [worker.id, worker.incarnation, model.key, *(f"{entry.id}:{entry.dispatches}" for entry in batch)]
-    return "lease-" + sha256("\n".join(content).encode()).hexdigest()[:24]

@@ -100,6 +100,11 @@ class Intake:
                 self._cell.ids.release(entry.id)
                 self._cell.bury(entry, reason, now)
 
+    @property
+    def waiting_cancels(self) -> int:
+        """Cancellations whose request has not come yet."""
+        return len(self._cancels)
+
     def clean(self, now: float) -> None:
         late = [name for name, (_, at) in self._cancels.items() if now - at >= self._cell.tuning.early_cancel_s]
         for name in late:
@@ -120,9 +125,10 @@ class Intake:
         if entry.deadline <= now:
             return Reason(code=ReasonCode.DEADLINE_PASSED, field="deadline_at", message="deadline_at has passed already; send a later one")
         try:
-            cell.resolved(entry, cell.catalog.resolve(entry.request))
+            resolved = cell.catalog.resolve(entry.request)
         except RefusedError as error:
             return error.reason
+        entry.resolve(resolved.model, resolved.task, resolved.predicted_s)
         entry.lane = cell.catalog.lane(entry.service_class, entry.request.tier)
         full = self._full(entry, now)
         if full is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -56,10 +57,18 @@ class Entry:
     def deadline(self) -> float:
         return float("inf") if self.request.deadline_at is None else self.request.deadline_at
 
+    def resolve(self, model: str, task: RenderTask, predicted_s: float) -> None:
+        """Give it its task; what it asks of the device stays that, whatever becomes of its model's defaults."""
+        self.task, self.predicted_s = task, predicted_s
+        self.shape = (model, task.width, task.height, task.steps, task.guided)
+
     def encode(self) -> str:
-        """Five tab-separated fields, the original last, since only it may hold a tab."""
-        lane = "" if self.phase is Phase.HELD else self.lane.value
-        return f"{self.service_class.value}\t{lane}\t{self.accepted_at!r}\t{self.seq}\t{self.raw}"
+        """Tab-separated fields, the original last, since only it may hold a tab. A held request has no lane, model and task yet."""
+        fields = (self.service_class.value, repr(self.accepted_at), str(self.seq))
+        if self.task is None:
+            return "\t".join((*fields, "", "", "", "", self.raw))
+        task = self.task.model_dump_json(exclude_none=True)
+        return "\t".join((*fields, self.lane.value, self.shape[0], repr(self.predicted_s), task, self.raw))
 
     def encode_attempts(self) -> str:
         return f"{self.dispatches}\t{self.failures}\t{self.not_before!r}\t{self.last_worker}"
@@ -70,9 +79,9 @@ class Entry:
 
 
 def decode_entry(text: str) -> Entry:
-    """Read back what :meth:`Entry.encode` wrote; it is resolved anew by the caller."""
-    service_class, lane, accepted_at, seq, raw = text.split("\t", 4)
-    return Entry(
+    """Read back what :meth:`Entry.encode` wrote."""
+    service_class, accepted_at, seq, lane, model, predicted_s, task, raw = text.split("\t", 7)
+    entry = Entry(
         request=GenerationRequest.from_json(raw.encode("latin-1")),
         raw=raw,
         service_class=ServiceClass(service_class),
@@ -81,6 +90,9 @@ def decode_entry(text: str) -> Entry:
         phase=Phase.QUEUED if lane else Phase.HELD,
         lane=Lane(lane) if lane else Lane.LOW,
     )
+    if task:
+        entry.resolve(model, RenderTask.model_validate_json(task), float(predicted_s))
+    return entry
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -109,3 +121,19 @@ class LeaseRecord:
                 "requests": {name: [entry.dispatches, entry.failures, entry.last_worker] for name, entry in self.entries.items()},
             }
         )
+
+
+class EndedLeases:
+    """Ids of leases that ended lately. A heartbeat may still report one that crossed its end; and none is given out again."""
+
+    def __init__(self, at_most: int = 4096) -> None:
+        self._at_most = at_most
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, lease_id: str) -> bool:
+        return lease_id in self._ids
+
+    def add(self, lease_id: str) -> None:
+        self._ids[lease_id] = None
+        if len(self._ids) > self._at_most:
+            self._ids.popitem(last=False)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from include.contracts.control import AnyControlMessage, Cancel, control_messages
-from include.contracts.errors import RefusedError
+from include.contracts import topics
+from include.contracts.control import AnyControlMessage, Cancel
 from include.contracts.events import Lane
 from include.contracts.requests import GenerationRequest, ServiceClass
 from include.contracts.workers import AnyWorkerMessage
 from include.routing.catalog import Catalog
-from include.routing.parse import Refusal
+from include.routing.parse import Refusal, parse_control
 from include.scheduling.cell import Cell, Decision
 from include.scheduling.dispatcher import Dispatcher
 from include.scheduling.fleet import Worker
@@ -92,12 +92,13 @@ class Scheduler:
         """Whatever is due: deadlines, leases, backoffs, cleaning."""
         self._begin(now)
         for alarm, name in self._cell.timers.take(now):
-            if alarm is Alarm.EXPIRY:
+            # What one alarm ends may be what a later one of the same tick was for.
+            if alarm is Alarm.EXPIRY and name in self._cell.entries:
                 self._expire(self._cell.entries[name], now)
             elif alarm is Alarm.LEASE and name in self._cell.leases:
                 self._desk.lease_expired(name, now)
             elif alarm is Alarm.RETRY and name in self._cell.entries:
-                self._cell.enqueue(self._cell.entries[name], now)
+                self._cell.requeue(self._cell.entries[name], now)
         if self._cell.held:
             self._intake.release_held(now)
         self._clean(now)
@@ -106,7 +107,7 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Whether there is anything that time alone can move on."""
-        return bool(self._cell.entries)
+        return bool(self._cell.entries or self._intake.waiting_cancels)
 
     @property
     def stats(self) -> Stats:
@@ -165,10 +166,7 @@ class Scheduler:
             self._cell.lanes[lane].forget_idle()
 
     def _restore(self, now: float) -> None:
-        for _, raw in self._cell.store.items(Table.CONTROL):
-            message = control_messages.validate_json(raw.encode("latin-1"))
-            if not isinstance(message, Cancel):
-                self._cell.catalog.put(message)
+        self._restore_catalog(now)
         self._cell.ids.restore()
         self._restore_entries()
         for name, text in self._cell.store.items(Table.LEASES):
@@ -177,6 +175,16 @@ class Scheduler:
             self._restore_place(entry)
         self._desk.restore(now)
         self._intake.restore(now)
+
+    def _restore_catalog(self, now: float) -> None:
+        """A message that an earlier release took and this one doesn't is dropped; its sender is to say it anew."""
+        for key, raw in self._cell.store.items(Table.CONTROL):
+            message = parse_control(raw)
+            if isinstance(message, Refusal):
+                self._cell.store.remove(Table.CONTROL, key)
+                self._cell.dead_letter(topics.CONTROL, raw, message.reason, now)
+            elif not isinstance(message, Cancel):
+                self._cell.catalog.put(message)
 
     def _restore_entries(self) -> None:
         cell, attempts = self._cell, dict(self._cell.store.items(Table.ATTEMPTS))
@@ -202,13 +210,8 @@ class Scheduler:
         cell.timers.set(Alarm.LEASE, name, lease.expires_at)
 
     def _restore_place(self, entry: Entry) -> None:
-        """Resolve it as at its acceptance and put it where it was. A model that is gone by now leaves it held."""
+        """Put it where it was; one that was parked is parked again when its turn comes."""
         cell = self._cell
-        if entry.phase is not Phase.HELD:
-            try:
-                cell.resolved(entry, cell.catalog.resolve(entry.request))
-            except RefusedError:
-                entry.phase = Phase.LEASED if entry.lease else Phase.HELD
         if entry.phase is Phase.HELD:
             cell.held[entry.id] = entry
         elif entry.phase is Phase.QUEUED and entry.not_before > 0:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from include.contracts import topics
 from include.contracts.dispatch import Revoke
 from include.contracts.errors import Reason, ReasonCode
@@ -26,8 +24,6 @@ from include.scheduling.records import Entry, LeaseRecord, Phase
 from include.scheduling.store import Table
 from include.scheduling.timers import Alarm
 
-#: Ended leases remembered, so that a heartbeat which crossed their end is not answered with a revocation.
-_ENDED_REMEMBERED = 4096
 #: A worker that was silent this long and holds nothing is forgotten.
 _FORGET_AFTER_S = 3600.0
 
@@ -47,7 +43,6 @@ class WorkerDesk:
     def __init__(self, cell: Cell, pools: frozenset[str]) -> None:
         self._cell = cell
         self._pools = pools
-        self._ended: OrderedDict[str, None] = OrderedDict()
 
     def take(self, message: AnyWorkerMessage, raw: str, now: float) -> None:
         if message.cell != self._cell.name:
@@ -76,7 +71,7 @@ class WorkerDesk:
     def lease_expired(self, lease_id: str, now: float) -> None:
         lease = self._cell.leases[lease_id]
         self._cell.revoke(lease)
-        self._remember_ended(lease.id)
+        self._cell.ended.add(lease.id)
         words = f"worker {lease.worker_id} made no progress for the length of a lease"
         self._take_back(lease, Reason(code=ReasonCode.LEASE_EXPIRED, message=words), now)
 
@@ -106,7 +101,7 @@ class WorkerDesk:
         words = f"worker {message.worker_id} started anew while it held the lease"
         for lease in list(self._cell.leases.values()):
             if lease.worker_id == message.worker_id and lease.incarnation != message.incarnation:
-                self._remember_ended(lease.id)
+                self._cell.ended.add(lease.id)
                 self._take_back(lease, Reason(code=ReasonCode.WORKER_LOST, message=words), now)
 
     def _adopt_leases(self, worker: Worker) -> None:
@@ -134,14 +129,14 @@ class WorkerDesk:
         elif now - lease.issued_at > tuning.lost_after_s:
             lease.missed += 1
             if lease.missed >= 2:
-                self._remember_ended(lease.id)
+                self._cell.ended.add(lease.id)
                 words = f"worker {lease.worker_id} does not hold the lease"
                 self._take_back(lease, Reason(code=ReasonCode.WORKER_LOST, message=words), now)
 
     def _revoke_foreign(self, worker: Worker, lease_id: str) -> None:
         """A lease that this scheduler doesn't know, as after a restore: its requests are queued again, so it must stop."""
-        if lease_id not in self._ended:
-            self._remember_ended(lease_id)
+        if lease_id not in self._cell.ended:
+            self._cell.ended.add(lease_id)
             self._cell.emit(Revoke(lease_id=lease_id, worker_id=worker.id, pool=worker.pool))
 
     def _progress(self, worker: Worker, message: Started | RenderProgress, now: float) -> None:
@@ -169,7 +164,7 @@ class WorkerDesk:
         """A drained worker hands back what it did not finish; nobody is to blame, so the attempt does not count."""
         worker.slots = 0
         for lease in list(worker.leases.values()):
-            self._remember_ended(lease.id)
+            self._cell.ended.add(lease.id)
             reason = Reason(code=ReasonCode.WORKER_LOST, message=f"worker {worker.id} was drained and handed the lease back")
             self._take_back(lease, reason, now, counts=False)
         self._cell.fleet.settle(worker)
@@ -227,12 +222,7 @@ class WorkerDesk:
 
     def _remember_if_last(self, entry: Entry) -> None:
         if entry.lease is not None and len(entry.lease.entries) == 1:
-            self._remember_ended(entry.lease.id)
-
-    def _remember_ended(self, lease_id: str) -> None:
-        self._ended[lease_id] = None
-        if len(self._ended) > _ENDED_REMEMBERED:
-            self._ended.popitem(last=False)
+            self._cell.ended.add(entry.lease.id)
 
 
 def _correction(predicted_s: float, actual_s: float) -> float:

@@ -1,56 +1,22 @@
 """The demo in small: everything that `make demo` does, on free ports and in a home of its own.
 
 From no state at all: services come up, a dataset is prepared, a model trained, measured and promoted through Airflow, requests of every
-kind are sent and judged, a second version goes live and is taken back, page and report are written. Then everything goes down again and
-leaves no process behind.
+kind are sent and judged, a second version goes live and is taken back, page and report are written.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from include.config import PROJECT_ROOT, Settings
+from include.config import Settings
 from include.gateway.keys import demo_keys
-from include.platform.processes import service_processes
-from tests.support.services import PORTS, free_settings
-
-SMALL = ("--requests", "30", "--limit", "300", "--train-steps", "4", "--second-steps", "2", "--eval-prompts", "8")
-
-
-def atelier(settings: Settings, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    variables = {f"ATELIER_{name.upper()}": str(getattr(settings, name)) for name in (*PORTS, "home")}
-    return subprocess.run(
-        [sys.executable, "-m", "include.platform.cli", *arguments],
-        cwd=PROJECT_ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    found = free_settings(tmp_path_factory.mktemp("atelier"))
-    yield found
-    atelier(found, "down", timeout_s=120)
-
-
-@pytest.fixture(scope="module")
-def demo(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """The finished demo and its folder."""
-    out = tmp_path_factory.mktemp("demo")
-    return atelier(settings, "demo", "--out", str(out), *SMALL, timeout_s=1100), out
+from tests.support.stack import atelier
 
 
 def report_of(out: Path) -> dict[str, Any]:
@@ -96,11 +62,3 @@ def test_everything_is_left_up_and_says_where_it_is(settings: Settings, demo: tu
     assert [(model["name"], model["version"]) for model in models] == [("emoji", "1")]
     status = atelier(settings, "status", "--json", timeout_s=60)
     assert status.returncode == 0, status.stdout
-
-
-@pytest.mark.timeout(1200)
-def test_down_leaves_no_process(settings: Settings, demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    assert demo[0].returncode == 0
-    done = atelier(settings, "down", timeout_s=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert service_processes(settings.home) == {}
