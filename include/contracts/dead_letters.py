@@ -16,7 +16,7 @@ class DeadLetter(Message):
     source_topic: str = Field(description="Topic it arrived on, without the installation's prefix.")
     at: Timestamp
     reason: Reason
-    original: str | None = Field(description="The original bytes in base64; null if the message had no value.")
+    original: str | None = Field(None, description="The original bytes in base64; null if the message had no value.")
     request_id: Identifier | None = None
     tenant: Name | None = None
     attempts: int = Field(0, ge=0, description="Dispatches before it was given up.")

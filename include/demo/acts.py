@@ -20,10 +20,10 @@ def play(outcome: Outcome, console: Console) -> None:
     _bring_up(outcome)
     lifecycle = Lifecycle(outcome.settings, outcome.options, console)
     _make_first_version(outcome, lifecycle)
+    _make_second_version(outcome, lifecycle)
     with Observer(outcome.settings) as observer, Sender(outcome.settings) as sender:
         _await_service(outcome, observer, outcome.versions[0].version)
         _send_traffic(outcome, observer, sender, console)
-        _make_second_version(outcome, lifecycle)
         _roll_back(outcome, lifecycle, observer, sender, console)
 
 

@@ -103,7 +103,9 @@ class Cell:
         self.announce(entry, State.QUEUED, now, position=len(self.lanes[entry.lane]), trace=trace)
 
     def place(self, entry: Entry) -> None:
+        """Into its lane. The last attempt of what failed before renders alone, so that it can't take others down with it."""
         entry.phase = Phase.QUEUED
+        entry.alone = 0 < entry.failures >= self.catalog.policy.max_attempts - 1
         self.lanes[entry.lane].push(entry)
 
     def park(self, entry: Entry) -> None:

@@ -43,7 +43,7 @@ class Dispatcher:
 
     def _lease(self, head: Entry, lane: Lane, route: ModelRoute, picked: tuple[Worker, str], now: float) -> None:
         worker, why = picked
-        batch = self._batch(head, lane, min(worker.max_batch, 256), now)
+        batch = self._batch(head, lane, 1 if head.alone else worker.max_batch, now)
         model = route.champion
         assert model is not None
         lease = self._record(batch, model, worker, now)
@@ -67,7 +67,7 @@ class Dispatcher:
             )
         )
         decision = {"lease_id": lease.id, "why_worker": why, "batch_key": str(key), "batch_size": len(batch)}
-        decision["batch_bound"] = "max_batch" if len(batch) >= worker.max_batch else "nothing else compatible waits"
+        decision["batch_bound"] = _bound(head, len(batch), worker)
         for entry in batch:
             self._announce(entry, batch, lease, decision, now)
 
@@ -133,6 +133,13 @@ class Dispatcher:
 
 def _digest(content: list[str]) -> str:
     return "lease-" + sha256("\n".join(content).encode()).hexdigest()[:24]
+
+
+def _bound(head: Entry, size: int, worker: Worker) -> str:
+    """What kept the micro-batch from being larger."""
+    if head.alone:
+        return "its last attempt renders alone"
+    return "max_batch" if size >= worker.max_batch else "nothing else compatible waits"
 
 
 def _batch_key(model: ModelRef, task: RenderTask) -> BatchKey:

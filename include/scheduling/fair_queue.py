@@ -64,7 +64,8 @@ class FairQueue:
         if len(tenant.waiting) == 1:
             tenant.tag = max(tenant.tag, self.virtual_time)
             self._activate(entry.tenant, tenant)
-        self._by_shape.setdefault(entry.shape, OrderedDict())[entry.id] = entry
+        if not entry.alone:
+            self._by_shape.setdefault(entry.shape, OrderedDict())[entry.id] = entry
         self._arrivals[entry.id] = entry
         self.queued_s += entry.predicted_s
 
@@ -74,10 +75,11 @@ class FairQueue:
         tenant.discard(entry)
         if not tenant.waiting:
             tenant.heap_tag = None
-        alike = self._by_shape[entry.shape]
-        del alike[entry.id]
-        if not alike:
-            del self._by_shape[entry.shape]
+        if not entry.alone:
+            alike = self._by_shape[entry.shape]
+            del alike[entry.id]
+            if not alike:
+                del self._by_shape[entry.shape]
         del self._arrivals[entry.id]
         self.queued_s = self.queued_s - entry.predicted_s if self._arrivals else 0.0
 
@@ -102,7 +104,7 @@ class FairQueue:
             self._activate(name, tenant)
 
     def alike(self, shape: Shape) -> Entry | None:
-        """The longest waiting request of a shape."""
+        """The longest waiting request of a shape that may share a micro-batch."""
         found = self._by_shape.get(shape)
         return next(iter(found.values())) if found else None
 

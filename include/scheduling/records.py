@@ -40,6 +40,7 @@ class Entry:
     dispatches: int = 0  #: leases so far; an event's ``attempt``
     failures: int = 0  #: attempts that count against ``max_attempts``
     not_before: float = 0.0  #: end of the backoff
+    alone: bool = False  #: renders in a micro-batch of its own
     lease: LeaseRecord | None = None
     last_worker: str = ""
     dispatched_at: float = 0.0

@@ -20,6 +20,7 @@ from include.contracts.events import State
 from include.platform.environment import settings_environment
 from include.platform.flink import checkpoint_directory
 from include.platform.http import request_json
+from include.platform.kafka import create_topics, delete_topics
 from tests.support.flink_cluster import FlinkCluster
 from tests.support.kafka_client import TopicReader, send
 from tests.support.waiting import wait_for
@@ -87,12 +88,29 @@ class RouterJob:
 
         self.wait_history(reached, timeout, f"{state} of each of {len(ids)}")
 
+    def wait_any_processing(self) -> None:
+        self.wait_history(lambda history: any(_is_processing(events) for events in history.values()), 30, "a dispatch")
+
     def letters(self) -> list[dict[str, Any]]:
         return [json.loads(value or b"{}") for value in self.dead_letters.poll()]
 
     def restarts(self) -> int:
-        metrics = request_json(f"{self.cluster.url}/jobs/{self.job_id}/metrics?get=numRestarts")
+        """How often Flink restarted the job; its first question after a metric gets no answer yet."""
+        address = f"{self.cluster.url}/jobs/{self.job_id}/metrics?get=numRestarts"
+        metrics = wait_for(lambda: request_json(address), 30, "the job's restart count")
         return int(float(metrics[0]["value"]))
+
+    def metrics(self, *wanted: str) -> dict[str, float]:
+        """Gauges of the scheduler's operator by the end of their names; what Flink does not know yet is left out."""
+        vertices = request_json(f"{self.cluster.url}/jobs/{self.job_id}")["vertices"]
+        vertex = next(vertex["id"] for vertex in vertices if "schedule" in vertex["name"])
+        address = f"{self.cluster.url}/jobs/{self.job_id}/vertices/{vertex}/subtasks/0/metrics"
+        known = [metric["id"] for metric in request_json(address)]
+        names_ = {name: found for name in wanted for found in known if found.endswith(f".{name}")}
+        if not names_:
+            return {}
+        values = {metric["id"]: float(metric["value"]) for metric in request_json(f"{address}?get={','.join(names_.values())}")}
+        return {name: values[found] for name, found in names_.items() if found in values}
 
     def checkpoints(self) -> list[Path]:
         """Completed ones of this job, the newest first."""
@@ -111,6 +129,10 @@ class RouterJob:
         wait_for(two_more, 30, "two more checkpoints")
 
 
+def _is_processing(events: list[dict[str, Any]]) -> bool:
+    return events[-1]["state"] == "Processing"
+
+
 def _ends(events: list[dict[str, Any]]) -> list[str]:
     return [event["state"] for event in events if event["state"] in TERMINAL]
 
@@ -123,6 +145,15 @@ def routing(cluster: FlinkCluster, settings: Settings) -> Iterator[RouterJob]:
         job = RouterJob(settings, cluster, events, dead_letters)
         job.submit()
         yield job
+
+
+@contextmanager
+def isolated_topics(settings: Settings, bootstrap: str) -> Iterator[Settings]:
+    """As the fixture ``topics``, for as long as wanted."""
+    isolated = settings.model_copy(update={"topic_prefix": f"test-{uuid.uuid4().hex[:8]}.", "kafka_bootstrap": bootstrap})
+    create_topics(isolated)
+    yield isolated
+    delete_topics(isolated)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ HEARTBEAT_S = 1.0
 
 
 class StubWorker:
-    """Runs in a thread between ``start`` and ``stop`` (or ``vanish``, which tells nobody).
+    """Runs in a thread from ``start`` to ``stop``, as a context from its begin to its end; ``vanish`` ends it as well and tells nobody.
 
     ``answer`` is asked for each lease and returns the messages to send, as dictionaries with ``kind``; by default every task completes.
     """
@@ -45,17 +45,25 @@ class StubWorker:
         self.revoked: list[dict[str, Any]] = []
         self.held: dict[str, set[str]] = {}
         self._stop = threading.Event()
+        self._released = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name=worker_id)
-        self._producer = Producer({"bootstrap.servers": settings.bootstrap, "linger.ms": 0})
+        self._producer = Producer({"bootstrap.servers": settings.bootstrap, "linger.ms": 0, "log_level": 0})
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.bootstrap,
                 "group.id": f"stub-{worker_id}-{self.incarnation}",
                 "enable.auto.commit": False,
+                "log_level": 0,
                 "fetch.wait.max.ms": 5,
                 "fetch.queue.backoff.ms": 5,
             }
         )
+
+    def __enter__(self) -> StubWorker:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> StubWorker:
         topic = self.settings.topic_prefix + topics.dispatch(self.settings.worker_pool)
@@ -66,6 +74,11 @@ class StubWorker:
         self._thread.start()
         return self
 
+    def release(self) -> None:
+        """From now on complete everything, what is held first."""
+        self.answer = complete_all
+        self._released.set()
+
     def vanish(self) -> None:
         """End without a word, as a killed process does."""
         self._stop.set()
@@ -74,6 +87,7 @@ class StubWorker:
         self._producer.flush(10)
 
     def stop(self) -> None:
+        """Drain; after :meth:`vanish` nothing is left to say."""
         if not self._stop.is_set():
             self.vanish()
             self.say("goodbye", handed_back=list(self.held))
@@ -94,6 +108,10 @@ class StubWorker:
             for message in self._consumer.consume(100, 0.05):
                 if message.error() is None:
                     self._take(json.loads(message.value()))
+            if self._released.is_set():
+                self._released.clear()
+                for lease in [lease for lease in self.leases if lease["lease_id"] in self.held]:
+                    self.send(complete_all(lease))
             if time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + HEARTBEAT_S
                 self._credit()

@@ -1,0 +1,233 @@
+"""Whatever happens in whatever order: one end a request, credit never overdrawn, no mixed batch, a restart changes nothing, all ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from include.contracts.dispatch import Lease
+from include.contracts.events import Lane
+from include.contracts.requests import ServiceClass, Tier
+from include.scheduling.cell import Decision
+from include.scheduling.records import Phase
+from include.scheduling.store import Table
+from tests.unit.include.scheduling.harness import Desk, events, leases, route
+from tests.unit.include.scheduling.snapshot import snapshot
+
+WORKERS = ("w-0", "w-1", "w-2")
+numbers = st.integers(0, 10_000)
+
+
+@dataclass
+class Machine:
+    """A worker as it knows itself."""
+
+    incarnation: int = 0
+    slots: int = 2
+    max_batch: int = 1
+    held: dict[str, Lease] = field(default_factory=dict)
+    heard_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"i-{self.incarnation}"
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    @initialize(routed=st.booleans())
+    def start(self, routed: bool) -> None:
+        self.desk = Desk(routed=routed)
+        self.machines = {name: Machine() for name in WORKERS}
+        self.given: list[Lease] = []
+        self.sent = 0
+
+    @rule(
+        again=st.booleans(),
+        number=numbers,
+        tenant=st.sampled_from(("a", "b", "c")),
+        tier=st.sampled_from(Tier),
+        service_class=st.sampled_from(ServiceClass),
+        side=st.sampled_from((32, 64)),
+        model=st.sampled_from((None, "emoji", "later")),
+        deadline=st.none() | st.floats(1, 90),
+    )
+    def submit(
+        self,
+        again: bool,
+        number: int,
+        tenant: str,
+        tier: Tier,
+        service_class: ServiceClass,
+        side: int,
+        model: str | None,
+        deadline: float | None,
+    ) -> None:
+        repeats = again and number % 3 == 0 and self.sent
+        if not repeats:
+            self.sent += 1
+        name = f"r-{number % self.sent if repeats else self.sent}"
+        fields = {"tenant": tenant, "tier": tier, "width": side, "height": side, "model": model}
+        deadline_at = None if deadline is None else self.desk.now + deadline
+        self.watch(lambda: self.desk.submit(name, service_class, deadline_at=deadline_at, **fields))
+
+    @rule(worker=st.sampled_from(WORKERS), slots=st.integers(1, 3), max_batch=st.integers(1, 3))
+    def start_worker(self, worker: str, slots: int, max_batch: int) -> None:
+        old = self.machines[worker]
+        machine = self.machines[worker] = Machine(old.incarnation + 1, slots, max_batch, heard_at=self.desk.now)
+        self.watch(lambda: self.desk.hello(worker, machine.name, slots=slots, max_batch=max_batch))
+
+    @rule(worker=st.sampled_from(WORKERS), slots=st.integers(0, 3), loses=st.booleans())
+    def heartbeat(self, worker: str, slots: int, loses: bool) -> None:
+        machine = self.machines[worker]
+        if loses and machine.held:
+            machine.held.pop(next(iter(machine.held)))
+        machine.slots, machine.heard_at = slots, self.desk.now
+        held = tuple(machine.held)
+        self.watch(lambda: self.desk.credit(worker, machine.name, held=held, slots=slots, max_batch=machine.max_batch))
+
+    @precondition(lambda self: self.given)
+    @rule(number=numbers, outcome=st.sampled_from(("complete", "complete", "fail", "give up", "start", "progress")), whole=st.booleans())
+    def report(self, number: int, outcome: str, whole: bool) -> None:
+        """Of any lease that was ever given, however stale."""
+        recent = self.given[-12:]
+        lease = recent[number % len(recent)]
+        request_id = lease.tasks[number % len(lease.tasks)].request_id
+        reports = {
+            "complete": lambda: self.desk.complete(lease, request_id),
+            "fail": lambda: self.desk.fail(lease, None if whole else request_id),
+            "give up": lambda: self.desk.fail(lease, request_id, retryable=False),
+            "start": lambda: self.desk.started(lease),
+            "progress": lambda: self.desk.progress(lease, number % 4),
+        }
+        machine = self.machines[lease.worker_id]
+        if lease.incarnation == machine.name:
+            machine.heard_at = self.desk.now
+        self.watch(reports[outcome])
+        if outcome in ("complete", "fail", "give up"):
+            machine.held.pop(lease.lease_id, None)
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def drain(self, worker: str) -> None:
+        machine = self.machines[worker]
+        machine.slots, machine.held = 0, {}
+        self.watch(lambda: self.desk.goodbye(worker, machine.name))
+
+    @precondition(lambda self: self.sent)
+    @rule(number=numbers, tenant=st.sampled_from(("a", "b", "c")))
+    def cancel(self, number: int, tenant: str) -> None:
+        self.watch(lambda: self.desk.cancel(f"r-{1 + number % (self.sent + 1)}", tenant))
+
+    @rule(seconds=st.sampled_from((0.1, 1.0, 4.0, 31.0)))
+    def wait(self, seconds: float) -> None:
+        self.watch(lambda: self.desk.tick(seconds))
+
+    @rule(
+        name=st.sampled_from(("emoji", "later")), serving=st.booleans(), version=st.sampled_from(("1", "2")), steps=st.sampled_from((2, 4))
+    )
+    def move_route(self, name: str, serving: bool, version: str, steps: int) -> None:
+        self.watch(lambda: self.desk.control(route(name, version, serving=serving, steps=steps)))
+
+    @rule()
+    def restart(self) -> None:
+        self.watch(self.desk.tick)
+        before = snapshot(self.desk.scheduler)
+        self.desk.restart()
+        assert self.desk.tick() == []
+        assert snapshot(self.desk.scheduler) == before
+
+    def watch(self, act: object) -> None:
+        """Do it and check what it decided: each open request goes on or ends in one event, and nothing else ends."""
+        before = set(self.desk.scheduler.entries())
+        decided: list[Decision] = act()  # type: ignore[operator]
+        after = set(self.desk.scheduler.entries())
+        ends = Counter(event.request_id for event in events(decided) if event.state.terminal)
+        assert all(count == 1 for count in ends.values()), ends
+        assert not set(ends) & after
+        assert before - after <= set(ends)
+        for lease in leases(decided):
+            self.check_lease(lease)
+
+    def check_lease(self, lease: Lease) -> None:
+        machine = self.machines[lease.worker_id]
+        shapes = {(task.width, task.height, task.steps, task.guided) for task in lease.tasks}
+        key = lease.batch_key
+        assert shapes == {(key.width, key.height, key.steps, key.guided)}
+        assert key.model == lease.model.key
+        assert len(lease.tasks) <= machine.max_batch
+        assert lease.incarnation == machine.name
+        assert self.desk.now - machine.heard_at <= 3.0
+        assert lease.lease_id not in {given.lease_id for given in self.given}
+        self.given.append(lease)
+        machine.held[lease.lease_id] = lease
+        known = [one for one in self.desk.scheduler.leases().values() if one.worker_id == lease.worker_id]
+        assert len(known) <= machine.slots
+
+    @invariant()
+    def every_request_is_in_one_place(self) -> None:
+        if not hasattr(self, "desk"):
+            return
+        cell = self.desk.scheduler._cell
+        queued = {entry.id for lane in Lane for entry in cell.lanes[lane].entries()}
+        places = {
+            Phase.QUEUED: queued,
+            Phase.LEASED: {name for lease in cell.leases.values() for name in lease.entries},
+            Phase.PARKED: {name for parked in cell.parked.values() for name in parked},
+            Phase.HELD: set(cell.held),
+            Phase.DELAYED: {name for name, entry in cell.entries.items() if entry.phase is Phase.DELAYED},
+        }
+        for phase, names in places.items():
+            assert names == {name for name, entry in cell.entries.items() if entry.phase is phase}, phase
+
+    @invariant()
+    def the_store_holds_what_is_open_and_nothing_else(self) -> None:
+        if not hasattr(self, "desk"):
+            return
+        cell, store = self.desk.scheduler._cell, self.desk.store
+        assert {name for name, _ in store.items(Table.REQUESTS)} == set(cell.entries)
+        assert {name for name, _ in store.items(Table.LEASES)} == set(cell.leases)
+        assert {name for name, _ in store.items(Table.ATTEMPTS)} <= set(cell.entries)
+        assert set(cell.entries) <= {name for name, _ in store.items(Table.IDS)}
+
+    @invariant()
+    def buffers_are_bounded_and_sums_right(self) -> None:
+        if not hasattr(self, "desk"):
+            return
+        cell = self.desk.scheduler._cell
+        assert len(cell.timers) <= 2 * len(cell.entries) + len(cell.leases)
+        assert len(cell.timers._heap) <= 4 * len(cell.timers) + 128
+        for lane in Lane:
+            waiting = sum(entry.predicted_s for entry in cell.lanes[lane].entries())
+            assert abs(cell.lanes[lane].queued_s - waiting) < 1e-6
+
+    def teardown(self) -> None:
+        """With all models in service and one good worker everything ends, within a bound."""
+        if not hasattr(self, "desk"):
+            return
+        desk = self.desk
+        for name in ("emoji", "later"):
+            self.watch(lambda name=name: desk.control(route(name)))
+        self.machines["closer"] = Machine(1, 2, 3, heard_at=desk.now)
+        self.watch(lambda: desk.hello("closer", "i-1", slots=2, max_batch=3))
+        answered = 0
+        for _ in range(300):
+            if not desk.scheduler.entries():
+                return
+            while answered < len(self.given):
+                lease = self.given[answered]
+                answered += 1
+                for task in lease.tasks if lease.worker_id == "closer" else ():
+                    self.watch(lambda lease=lease, task=task: desk.complete(lease, task.request_id))
+            self.watch(lambda: desk.tick(1.0))
+            self.machines["closer"].heard_at = desk.now
+            self.watch(lambda: desk.credit("closer", "i-1", slots=2, max_batch=3))
+        raise AssertionError(f"after 300 s still open: {desk.scheduler.entries()}")
+
+
+TestSchedulerMachine = SchedulerMachine.TestCase
+TestSchedulerMachine.settings = settings(
+    max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
