@@ -25,9 +25,9 @@ PRESENT = "."
 _SERVICE_CLASS = {REALTIME: ServiceClass.REALTIME, BATCH: ServiceClass.BATCH}
 
 
-def tag(letter: str, text: str | None) -> str:
-    """One string from a source's letter and a message that may be null."""
-    return letter if text is None else letter + PRESENT + text
+def tag(cell: str, letter: str, text: str | None) -> Row:
+    """The key, and one string from a source's letter and a message that may be null."""
+    return Row(cell, letter if text is None else letter + PRESENT + text)
 
 
 def untag(tagged: str) -> tuple[str, str | None]:

@@ -14,10 +14,12 @@ from pyflink.datastream import DataStream, StreamExecutionEnvironment
 
 from flink_jobs import functions
 from flink_jobs.connectors import kafka_sink, kafka_source
+from flink_jobs.keys import keyed_rows
 from flink_jobs.submission import JOB_NAME, job_configuration
 from include.config import Settings, settings
 from include.contracts import topics
 
+TAGGED = Types.ROW([Types.STRING(), Types.STRING()])
 OUTGOING = Types.ROW([Types.STRING(), Types.STRING()])
 
 
@@ -28,19 +30,16 @@ def define_workflow(
 
     The two request streams stay apart up to the scheduler, so that one which is held back doesn't hold back the other.
     """
-    requests = _tagged(realtime, functions.REALTIME).union(_tagged(batch, functions.BATCH))
-    steering = _tagged(workers, functions.WORKER).union(_tagged(control, functions.CONTROL))
-    cell = partial(_cell, options.cell)
-    keyed = requests.key_by(cell, key_type=Types.STRING()).connect(steering.key_by(cell, key_type=Types.STRING()))
-    return keyed.process(functions.ScheduleRequests(options), output_type=OUTGOING).uid("schedule").name("schedule")
+    tagged = partial(_tagged, options.cell)
+    requests = keyed_rows(tagged(realtime, functions.REALTIME).union(tagged(batch, functions.BATCH)), Types.STRING())
+    steering = keyed_rows(tagged(workers, functions.WORKER).union(tagged(control, functions.CONTROL)), Types.STRING())
+    schedule = functions.ScheduleRequests(options)
+    return requests.connect(steering).process(schedule, output_type=OUTGOING).uid("schedule").name("schedule")
 
 
-def _tagged(stream: DataStream, letter: str) -> DataStream:
-    return stream.map(partial(functions.tag, letter), output_type=Types.STRING()).uid(f"tag-{letter}").name(f"tag {letter}")
-
-
-def _cell(name: str, _: str) -> str:
-    return name
+def _tagged(cell: str, stream: DataStream, letter: str) -> DataStream:
+    """Rows of cell and tagged message."""
+    return stream.map(partial(functions.tag, cell, letter), output_type=TAGGED).uid(f"tag-{letter}").name(f"tag {letter}")
 
 
 def options_of(config: Settings, pools: tuple[str, ...]) -> functions.RouterOptions:

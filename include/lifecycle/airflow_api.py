@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 
 APPROVE, REJECT = "Approve", "Reject"
-APPROVAL_SETTLES_S = 4.0
+APPROVAL_SETTLES_S = 10.0  # a busy scheduler takes several seconds to see it
 #: Marks that fold the UI's log, and what Airflow says while a task's log file isn't there yet.
 _NOISE = ("::", "Could not read served logs")
 

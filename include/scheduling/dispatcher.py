@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
 from include.contracts.control import ModelRoute
-from include.contracts.dispatch import BatchKey, Lease, ModelRef, RenderTask
+from include.contracts.dispatch import BatchKey, Lease, ModelRef
 from include.contracts.events import Lane, State
 from include.scheduling.cell import Cell
 from include.scheduling.fleet import Worker
-from include.scheduling.records import Entry, LeaseRecord, Phase
+from include.scheduling.records import Entry, LeaseRecord, Phase, Shape
 from include.scheduling.store import Table
 from include.scheduling.timers import Alarm
 
@@ -48,7 +49,7 @@ class Dispatcher:
         assert model is not None
         lease = self._record(batch, model, worker, now)
         tasks = tuple(entry.task for entry in batch if entry.task is not None)
-        key = _batch_key(model, tasks[0])
+        key = _batch_key(model.key, head.shape)
         lease_s = self._cell.catalog.policy.lease_s
         self._cell.emit(
             Lease(
@@ -142,5 +143,7 @@ def _bound(head: Entry, size: int, worker: Worker) -> str:
     return "max_batch" if size >= worker.max_batch else "nothing else compatible waits"
 
 
-def _batch_key(model: ModelRef, task: RenderTask) -> BatchKey:
-    return BatchKey(model=model.key, width=task.width, height=task.height, steps=task.steps, guided=task.guided)
+@lru_cache(1024)
+def _batch_key(model: str, shape: Shape) -> BatchKey:
+    _, width, height, steps, guided = shape
+    return BatchKey(model=model, width=width, height=height, steps=steps, guided=guided)

@@ -52,11 +52,13 @@ class FairQueue:
         self._active: list[tuple[float, int, str]] = []
         self._by_shape: dict[Shape, OrderedDict[str, Entry]] = {}
         self._arrivals: OrderedDict[str, Entry] = OrderedDict()
+        self._head: Entry | None = None
 
     def __len__(self) -> int:
         return len(self._arrivals)
 
     def push(self, entry: Entry) -> None:
+        self._head = None
         tenant = self._tenants.get(entry.tenant)
         if tenant is None:
             tenant = self._tenants[entry.tenant] = _Tenant(order=entry.seq, tag=self.virtual_time)
@@ -71,6 +73,7 @@ class FairQueue:
 
     def remove(self, entry: Entry) -> None:
         """Take it out without charging its tenant: cancelled, expired, parked."""
+        self._head = None
         tenant = self._tenants[entry.tenant]
         tenant.discard(entry)
         if not tenant.waiting:
@@ -85,7 +88,9 @@ class FairQueue:
 
     def head(self) -> Entry:
         """Whose turn it is. Raises :class:`IndexError` when empty."""
-        return self._tenants[self._turn()].head()
+        if self._head is None:
+            self._head = self._tenants[self._turn()].head()
+        return self._head
 
     def serve(self, entry: Entry, *, in_turn: bool) -> None:
         """Take it out as dispatched and charge its tenant; virtual time only moves with those whose turn it was."""
@@ -99,6 +104,7 @@ class FairQueue:
         tenant = self._tenants.get(name)
         if tenant is None:
             return
+        self._head = None
         tenant.tag += seconds
         if tenant.waiting:
             self._activate(name, tenant)

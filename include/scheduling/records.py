@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum, auto
+
+from pydantic_core import to_json
 
 from include.contracts.dispatch import RenderTask
 from include.contracts.events import Lane
@@ -45,18 +46,13 @@ class Entry:
     last_worker: str = ""
     dispatched_at: float = 0.0
     progress_at: float = 0.0  #: when progress was last announced
+    id: str = field(init=False)
+    tenant: str = field(init=False)
+    deadline: float = field(init=False)  #: infinite where none was given
 
-    @property
-    def id(self) -> str:
-        return self.request.request_id
-
-    @property
-    def tenant(self) -> str:
-        return self.request.tenant
-
-    @property
-    def deadline(self) -> float:
-        return float("inf") if self.request.deadline_at is None else self.request.deadline_at
+    def __post_init__(self) -> None:
+        self.id, self.tenant = self.request.request_id, self.request.tenant
+        self.deadline = float("inf") if self.request.deadline_at is None else self.request.deadline_at
 
     def resolve(self, model: str, task: RenderTask, predicted_s: float) -> None:
         """Give it its task; what it asks of the device stays that, whatever becomes of its model's defaults."""
@@ -112,7 +108,7 @@ class LeaseRecord:
     missed: int = 0  #: heartbeats in a row that did not report it, once it was due to be reported
 
     def encode(self) -> str:
-        return json.dumps(
+        return to_json(
             {
                 "worker_id": self.worker_id,
                 "incarnation": self.incarnation,
@@ -121,7 +117,7 @@ class LeaseRecord:
                 "issued_at": self.issued_at,
                 "requests": {name: [entry.dispatches, entry.failures, entry.last_worker] for name, entry in self.entries.items()},
             }
-        )
+        ).decode()
 
 
 class EndedLeases:
