@@ -1,4 +1,4 @@
-"""How the router job is put on a session cluster."""
+"""What the router job asks of a session cluster."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from include.config import PROJECT_ROOT, Settings
+from include.config import PROJECT_ROOT
 
 JOB_NAME = "route_requests"
-JOB_FILE = PROJECT_ROOT / "flink_jobs" / "route_requests.py"
 
 
 def job_configuration() -> dict[str, str]:
@@ -35,15 +34,3 @@ def job_configuration() -> dict[str, str]:
         "restart-strategy.exponential-delay.attempts-before-reset-backoff": "40",
         "pipeline.max-parallelism": "128",
     }
-
-
-def submit_command(settings: Settings, flink_home: Path, from_checkpoint: str | None, pools: tuple[str, ...] = ()) -> list[str]:
-    """The ``flink run`` of the router: detached, from a checkpoint's or savepoint's path or URI if one is given.
-
-    To be run in an environment that holds the settings as ``ATELIER_*``, FLINK_CONF_DIR, and the project's root on PYTHONPATH.
-    """
-    command = [str(flink_home / "bin" / "flink"), "run", "-d", "-m", f"{settings.host}:{settings.flink_port}"]
-    if from_checkpoint is not None:
-        command += ["-s", from_checkpoint]
-    command += ["-py", str(JOB_FILE)]
-    return command + (["--pools", ",".join(pools)] if pools else [])
