@@ -10,7 +10,7 @@ from pyflink.common import Row, Types
 from pyflink.datastream import KeyedCoProcessFunction, RuntimeContext, TimerService
 from pyflink.datastream.state import MapState, MapStateDescriptor
 
-from flink_jobs import metrics
+from flink_jobs.metrics import SchedulerMetrics
 from include.contracts.requests import ServiceClass
 from include.routing.router import Outgoing, Router
 from include.scheduling.scheduler import Scheduler
@@ -86,30 +86,34 @@ class ScheduleRequests(KeyedCoProcessFunction):
         )
         self._router = Router(self._scheduler)
         self._next_tick = 0
-        metrics.register(runtime_context, self._scheduler)
+        self._metrics = SchedulerMetrics(runtime_context, self._scheduler)
 
     def process_element1(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Row]:
         letter, text = untag(value)
-        yield from self._send(self._router.request(text, _SERVICE_CLASS[letter], time.time()))
-        self._set_timer(ctx.timer_service())
+        now = time.time()
+        yield from self._send(self._router.request(text, _SERVICE_CLASS[letter], now))
+        self._conclude(now, ctx.timer_service())
 
     def process_element2(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Row]:
         letter, text = untag(value)
         take = self._router.worker if letter == WORKER else self._router.control
-        yield from self._send(take(text, time.time()))
-        self._set_timer(ctx.timer_service())
+        now = time.time()
+        yield from self._send(take(text, now))
+        self._conclude(now, ctx.timer_service())
 
     def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Row]:
-        yield from self._send(self._router.tick(time.time()))
-        self._set_timer(ctx.timer_service())
+        now = time.time()
+        yield from self._send(self._router.tick(now))
+        self._conclude(now, ctx.timer_service())
 
     def _send(self, outgoing: Iterable[Outgoing]) -> Iterator[Row]:
         for topic, text in outgoing:
             yield Row(self._options.topic_prefix + topic, text)
 
-    def _set_timer(self, timers: TimerService) -> None:
+    def _conclude(self, now: float, timers: TimerService) -> None:
         """One timer ahead while time alone can move something on; with nothing to time there is none."""
-        now = int(time.time() * 1000)
-        if self._scheduler.busy and self._next_tick <= now:
-            self._next_tick = (now // TICK_MS + 1) * TICK_MS
+        self._metrics.update(now)
+        now_ms = int(now * 1000)
+        if self._scheduler.busy and self._next_tick <= now_ms:
+            self._next_tick = (now_ms // TICK_MS + 1) * TICK_MS
             timers.register_processing_time_timer(self._next_tick)

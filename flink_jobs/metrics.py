@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from pyflink.datastream import RuntimeContext
+from pyflink.metrics import Counter, MetricGroup
 
-from include.contracts.events import TERMINAL, Lane, State
+from include.contracts.events import TERMINAL, Lane
 from include.scheduling.scheduler import Scheduler
 
-
-def register(context: RuntimeContext, scheduler: Scheduler) -> None:
-    """Gauges, in integers since that is what Flink's Python gauges carry: times in ms, device time in ms."""
-    group = context.get_metrics_group()
-    for lane in Lane:
-        lane_group = group.add_group("lane", lane.value)
-        for name, level in _lane_levels(scheduler, lane).items():
-            lane_group.gauge(name, level)
-    for state in sorted(TERMINAL):
-        group.add_group("outcome", state.value).gauge("count", _outcomes(scheduler, state))
-    group.gauge("in_flight", scheduler.in_flight)
-    group.gauge("live_workers", lambda: scheduler.live_workers(time.time()))
-    group.gauge("retries", lambda: scheduler.stats.retries)
-    group.gauge("fenced", lambda: scheduler.stats.fenced)
-    group.gauge("dead_letters", lambda: scheduler.stats.dead_letters)
+UPDATE_S = 0.5
 
 
-def _lane_levels(scheduler: Scheduler, lane: Lane) -> dict[str, Callable[[], int]]:
-    return {
-        "depth": lambda: scheduler.depth(lane),
-        "queued_gpu_ms": lambda: int(1000 * scheduler.queued_s(lane)),
-        "oldest_wait_ms": lambda: int(1000 * scheduler.oldest_wait_s(lane, time.time())),
-        "dispatched": lambda: scheduler.stats.dispatches[lane],
-    }
+class SchedulerMetrics:
+    """Levels as counters that go up and down, updated by the scheduler's own thread. Times and device times are in ms.
+
+    Not gauges: Flink's reporters would call a Python gauge from threads of theirs, and when the interpreter is just being closed, as
+    with each restart of the job, that call crashes the whole TaskManager.
+    """
+
+    def __init__(self, context: RuntimeContext, scheduler: Scheduler) -> None:
+        self._group = context.get_metrics_group()
+        self._scheduler = scheduler
+        self._counters: dict[tuple[str, ...], Counter] = {}
+        self._shown: dict[tuple[str, ...], int] = {}
+        self._updated_at = 0.0
+        self._show(0.0)
+
+    def update(self, now: float) -> None:
+        """Show the scheduler as it is, at most every half second."""
+        if now - self._updated_at >= UPDATE_S:
+            self._updated_at = now
+            self._show(now)
+
+    def _show(self, now: float) -> None:
+        for path, value in self._values(now):
+            counter = self._counters.get(path)
+            if counter is None:
+                counter = self._counters[path] = _counter(self._group, path)
+            counter.inc(value - self._shown.get(path, 0))
+            self._shown[path] = value
+
+    def _values(self, now: float) -> Iterator[tuple[tuple[str, ...], int]]:
+        scheduler, stats = self._scheduler, self._scheduler.stats
+        for lane in Lane:
+            yield ("lane", lane.value, "depth"), scheduler.depth(lane)
+            yield ("lane", lane.value, "queued_gpu_ms"), int(1000 * scheduler.queued_s(lane))
+            yield ("lane", lane.value, "oldest_wait_ms"), int(1000 * scheduler.oldest_wait_s(lane, now))
+            yield ("lane", lane.value, "dispatched"), stats.dispatches[lane]
+        for state in TERMINAL:
+            yield ("outcome", state.value, "count"), stats.outcomes[state]
+        yield ("in_flight",), scheduler.in_flight()
+        yield ("live_workers",), scheduler.live_workers(now)
+        yield ("retries",), stats.retries
+        yield ("fenced",), stats.fenced
+        yield ("dead_letters",), stats.dead_letters
 
 
-def _outcomes(scheduler: Scheduler, state: State) -> Callable[[], int]:
-    return lambda: scheduler.stats.outcomes[state]
+def _counter(group: MetricGroup, path: tuple[str, ...]) -> Counter:
+    *groups, name = path
+    if groups:
+        group = group.add_group(groups[0], groups[1])
+    return group.counter(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from pathlib import Path
 
 from include.config import PROJECT_ROOT
 

@@ -46,6 +46,9 @@ logger.pekko.name = org.apache.pekko
 logger.pekko.level = WARN
 logger.checkpoints.name = org.apache.flink.runtime.checkpoint
 logger.checkpoints.level = WARN
+# The committer of each sink registers one metric anew at every checkpoint and is warned every time.
+logger.metrics.name = org.apache.flink.metrics.MetricGroup
+logger.metrics.level = ERROR
 logger.netty.name = org.jboss.netty.channel.DefaultChannelPipeline
 logger.netty.level = OFF
 """

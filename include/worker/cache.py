@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +37,7 @@ class Loaded:
     pipeline: Pipeline
     bytes: int
     load_s: float
+    names: dict[str, None] = field(default_factory=dict)  #: every name/version it was asked for as: two versions may have the same files
 
 
 class ModelCache:
@@ -65,6 +66,7 @@ class ModelCache:
             if found is not None:
                 self._loaded.move_to_end(ref.digest)
                 self.hits += 1
+                found.names[ref.key] = None
                 return found.pipeline
             future, ours = self._loading.get(ref.digest), False
             if future is None:
@@ -72,16 +74,20 @@ class ModelCache:
                 self._loading[ref.digest] = future
         if ours:
             self._load_into(future, ref)
-        return future.result().pipeline
+        loaded = future.result()
+        with self._lock:
+            loaded.names[ref.key] = None
+        return loaded.pipeline
 
     def has(self, ref: ModelRef) -> bool:
         with self._lock:
-            return ref.digest in self._loaded
+            found = self._loaded.get(ref.digest)
+            return found is not None and ref.key in found.names
 
     def warm(self) -> tuple[str, ...]:
         """Loaded versions as name/version, the one used last at the end."""
         with self._lock:
-            return tuple(loaded.ref.key for loaded in self._loaded.values())
+            return tuple(name for loaded in self._loaded.values() for name in loaded.names)
 
     @property
     def bytes(self) -> int:

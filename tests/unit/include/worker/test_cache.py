@@ -99,3 +99,13 @@ def test_a_failed_load_says_whether_another_try_helps(library: Library, error: E
     assert caught.value.retryable is retryable
     library.error = None
     assert cache.get(ref(1)) is library.pipeline
+
+
+def test_versions_with_the_same_files_share_one_load_and_are_both_warm(library: Library) -> None:
+    cache = ModelCache(library, library.load)
+    first = ref(1)
+    twin = first.model_copy(update={"version": "2"})
+    assert cache.get(first) is not None and not cache.has(twin)
+    assert cache.get(twin) is cache.get(first)
+    assert cache.loads == 1
+    assert set(cache.warm()) == {first.key, twin.key}
