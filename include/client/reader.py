@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from include.client.errors import BrokerUnavailableError
 from include.config import Settings
 from include.contracts import topics
-from include.contracts.events import StatusEvent
+from include.contracts.events import SharesEvent, StatusEvent
 
 log = logging.getLogger(__name__)
 
@@ -208,9 +208,18 @@ class EventReader:
 
 
 def parse_event(record: Record) -> StatusEvent | None:
-    """None, with a warning in the log, where the record is no event of this release."""
+    """None where the record is no state change, with a warning in the log where it is no event of this release at all."""
     try:
         return StatusEvent.from_json(record.value or b"")
     except ValidationError as error:
-        log.warning("events[%d]@%d is not an event: %s", record.partition, record.offset, error.errors()[0]["msg"])
+        if parse_shares(record) is None:
+            log.warning("events[%d]@%d is not an event: %s", record.partition, record.offset, error.errors()[0]["msg"])
+        return None
+
+
+def parse_shares(record: Record) -> SharesEvent | None:
+    """A move of the lanes' shares, or None where the record is something else."""
+    try:
+        return SharesEvent.from_json(record.value or b"")
+    except ValidationError:
         return None

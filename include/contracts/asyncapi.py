@@ -21,8 +21,8 @@ MESSAGES_BY_TOPIC: dict[str, tuple[type[Message], ...]] = {
         workers.Failed,
         workers.Goodbye,
     ),
-    topics.EVENTS: (events.StatusEvent,),
-    topics.CONTROL: (control.ModelRoute, control.Scenario, control.Policy, control.Cancel),
+    topics.EVENTS: (events.StatusEvent, events.SharesEvent),
+    topics.CONTROL: (control.ModelRoute, control.Scenario, control.Policy, control.TenantQuota, control.Cancel),
     topics.DEAD_LETTERS: (dead_letters.DeadLetter,),
     topics.dispatch("POOL"): (dispatch.Lease, dispatch.Revoke),
 }

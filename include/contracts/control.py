@@ -12,13 +12,27 @@ from pydantic import Field, TypeAdapter, model_validator
 from include.contracts.base import Identifier, Message, Name, Part, Timestamp
 from include.contracts.dispatch import ModelRef
 from include.contracts.events import Lane
+from include.contracts.policy import (
+    LaneRule,
+    PoolRule,
+    QualityFloor,
+    Quota,
+    Rung,
+    default_floors,
+    default_ladder,
+    default_objectives,
+    default_quality_floors,
+    default_quotas,
+    ladder_trouble,
+)
 from include.contracts.requests import Guidance, Prompt, ServiceClass, Side, Steps, Tier
 
 
 class ControlKind(StrEnum):
     MODEL_ROUTE = "model_route"  #: which version serves a model
     SCENARIO = "scenario"  #: a named set of defaults
-    POLICY = "policy"  #: class and tier to lane, bounds
+    POLICY = "policy"  #: class and tier to lane, bounds, quotas, ladder, pools
+    TENANT_QUOTA = "tenant_quota"  #: one tenant's own quota
     CANCEL = "cancel"  #: a tenant takes a request back
 
 
@@ -50,6 +64,7 @@ class ModelRoute(ControlMessage):
     champion: ModelRef | None = Field(None, description="The version that serves; none takes the model out of service.")
     defaults: ModelDefaults
     is_default: bool = Field(False, description="Whether requests that name no model get this one.")
+    distilled: Name | None = Field(None, description="Registered few-step model that may stand in for this one under load.")
 
     @property
     def key(self) -> str:
@@ -73,12 +88,6 @@ class Scenario(ControlMessage):
         return f"{self.kind}:{self.name}"
 
 
-class LaneRule(Part):
-    service_class: ServiceClass
-    tier: Tier
-    lane: Lane
-
-
 class Policy(ControlMessage):
     """The policy table; the last good one stays when a new one is refused."""
 
@@ -87,6 +96,19 @@ class Policy(ControlMessage):
     lease_s: float = Field(30.0, gt=0, le=3600)
     max_attempts: int = Field(3, ge=1, le=20)
     lane_bound_s: dict[Lane, float] = Field(description="Predicted device seconds a lane may hold.")
+    lane_floor: dict[Lane, float] = Field(
+        default_factory=default_floors, description="Share of the device time that a backlogged lane gets at least; below 1 together."
+    )
+    lane_objective_s: dict[Lane, float] = Field(
+        default_factory=default_objectives, description="Seconds a request of the lane should wait at most; shares move by it."
+    )
+    quotas: dict[Tier, Quota] = Field(default_factory=default_quotas, description="Of each tenant of a tier without a quota of its own.")
+    ladder: tuple[Rung, ...] = Field(default_factory=default_ladder, max_length=16, description="From best to worst; empty turns it off.")
+    quality_floors: dict[Tier, QualityFloor] = Field(default_factory=default_quality_floors, description="Where the ladder ends.")
+    degrade_from: float = Field(0.5, gt=0, lt=1, description="Share of its bound at which a lane starts to degrade realtime requests.")
+    pools: dict[Name, PoolRule] = Field(default_factory=dict, description="Price and limits by pool.")
+    batch_s: float = Field(20.0, gt=0, le=3600, description="Predicted device seconds of a micro-batch at most.")
+    linger_s: float = Field(0.0, ge=0, le=10, description="How long a lone low or normal request waits for company when nobody else does.")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -94,13 +116,39 @@ class Policy(ControlMessage):
         wanted = set(product(ServiceClass, Tier))
         if len(pairs) != len(set(pairs)) or set(pairs) != wanted:
             raise ValueError(f"lanes must hold each of the {len(wanted)} pairs of service_class and tier exactly once")
-        if set(self.lane_bound_s) != set(Lane) or min(self.lane_bound_s.values()) <= 0:
-            raise ValueError("lane_bound_s must hold a positive bound for each of high, normal, low")
+        for name in ("lane_bound_s", "lane_objective_s"):
+            values: dict[Lane, float] = getattr(self, name)
+            if set(values) != set(Lane) or not all(value > 0 for value in values.values()):
+                raise ValueError(f"{name} must hold a positive number for each of high, normal, low")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if set(self.lane_floor) != set(Lane) or min(self.lane_floor.values()) < 0 or sum(self.lane_floor.values()) >= 1:
+            raise ValueError("lane_floor must hold a share of at least 0 for each of high, normal, low, below 1 together")
+        for name in ("quotas", "quality_floors"):
+            if set(getattr(self, name)) != set(Tier):
+                raise ValueError(f"{name} must hold each of free, pro, enterprise")
+        trouble = ladder_trouble(self.ladder)
+        if trouble:
+            raise ValueError(trouble)
         return self
 
     @property
     def key(self) -> str:
         return str(self.kind)
+
+
+class TenantQuota(ControlMessage):
+    """A quota of one tenant's own, in place of its tier's; without one it goes back to its tier's."""
+
+    kind: Literal[ControlKind.TENANT_QUOTA] = ControlKind.TENANT_QUOTA
+    tenant: Name
+    quota: Quota | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}:{self.tenant}"
 
 
 class Cancel(ControlMessage):
@@ -113,5 +161,5 @@ class Cancel(ControlMessage):
         return f"{self.kind}:{self.request_id}"
 
 
-AnyControlMessage = Annotated[ModelRoute | Scenario | Policy | Cancel, Field(discriminator="kind")]
+AnyControlMessage = Annotated[ModelRoute | Scenario | Policy | TenantQuota | Cancel, Field(discriminator="kind")]
 control_messages: TypeAdapter[AnyControlMessage] = TypeAdapter(AnyControlMessage)

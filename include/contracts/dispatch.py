@@ -56,6 +56,7 @@ class RenderTask(Part):
     seed: Seed = Field(description="Seed of image 0; image i uses seed + i, modulo 2^63.")
     images: int = Field(ge=1)
     image_format: ImageFormat
+    upscale_to: tuple[Side, Side] | None = Field(None, description="Size of the stored image where it renders smaller than was asked for.")
     degraded: tuple[str, ...] = ()
 
     @property

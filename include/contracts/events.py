@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -68,6 +68,14 @@ class Progress(Part):
     steps: int = Field(ge=1)
 
 
+class Estimate(Part):
+    """When it is expected to start, counted from the event, with the band that four of five are expected to fall into."""
+
+    wait_s: Seconds
+    low_s: Seconds
+    high_s: Seconds
+
+
 class StatusEvent(Message):
     """One state change. ``event_id`` is the same when a restored job says it again, so consumers drop repeats by it."""
 
@@ -81,6 +89,7 @@ class StatusEvent(Message):
     lane: Lane | None = None
     attempt: int = Field(0, ge=0, description="Dispatches so far.")
     position: int | None = Field(None, ge=1, description="Place in its lane, 1 is next.")
+    estimate: Estimate | None = Field(None, description="Of the wait, while it is queued.")
     worker_id: Identifier | None = None
     pool: Name | None = None
     model: Name | None = None
@@ -93,6 +102,18 @@ class StatusEvent(Message):
     degraded: tuple[str, ...] = Field((), description="What was reduced, in words; empty means nothing.")
     trace: dict[str, Any] = Field(default_factory=dict, description="The decision behind this change, for `atelier why`.")
     trace_id: Identifier | None = None
+
+
+class SharesEvent(Message):
+    """The guaranteed shares of the lanes moved."""
+
+    kind: Literal["shares"] = "shares"
+    event_id: str = Field(max_length=300, description="Equal for repeats of one event.")
+    cell: Name
+    at: Timestamp
+    before: dict[Lane, float] = Field(description="Share of device time guaranteed to each lane.")
+    after: dict[Lane, float]
+    reason: str = Field(max_length=500, description="What was measured that moved them.")
 
 
 def event_id(request_id: str, state: State, attempt: int, step: int = 0) -> str:

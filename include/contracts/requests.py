@@ -79,10 +79,18 @@ class GenerationRequest(Message):
     deadline_at: Timestamp | None = Field(None, description="When the answer is of no use any more, in seconds since 1970.")
     created_at: Timestamp | None = Field(None, description="When the producer made it, in seconds since 1970.")
     allow_degradation: bool = Field(True, description="Whether fewer steps or pixels may be used under load; always disclosed.")
+    pools: tuple[Name, ...] = Field((), max_length=16, description="Pools it may render on; empty means any.")
+    exclude_pools: tuple[Name, ...] = Field((), max_length=16, description="Pools it may not render on.")
     trace_id: Identifier | None = Field(None, description="Carried into every event of the request.")
 
     @model_validator(mode="after")
     def _both_sides(self) -> Self:
         if (self.width is None) != (self.height is None):
             raise ValueError("width and height go together; give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _some_pool(self) -> Self:
+        if self.pools and set(self.pools) <= set(self.exclude_pools):
+            raise ValueError("exclude_pools leaves none of pools; take one out")
         return self

@@ -1,0 +1,93 @@
+"""What the policy table is made of: which lane, how much of it, at what quality, on which workers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import Field
+
+from include.contracts.base import Name, Part
+from include.contracts.events import Lane
+from include.contracts.requests import MAX_STEPS, ServiceClass, Tier
+
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class LaneRule(Part):
+    service_class: ServiceClass
+    tier: Tier
+    lane: Lane
+
+
+class Quota(Part):
+    """What one tenant may ask for and use. Device seconds are those predicted at admission, corrected by what completions cost."""
+
+    rate: float = Field(gt=0, le=1e6, description="Device seconds that the tenant's bucket gains each second.")
+    burst_s: float = Field(gt=0, le=1e9, description="Device seconds the bucket holds at most.")
+    max_queued: int = Field(ge=1, le=1_000_000, description="Requests that may wait at once.")
+    max_running: int = Field(ge=1, le=100_000, description="Requests that may be with workers at once.")
+    weight: float = Field(1.0, gt=0, le=1000, description="Share of a lane against other backlogged tenants' weights.")
+
+
+class Rung(Part):
+    """One step of the degradation ladder, as the whole of what it does to a request."""
+
+    steps: Share = Field(1.0, description="Share of the asked denoising steps that run.")
+    size: Share = Field(1.0, description="Share of the asked side length that renders; the image is scaled up to the asked size.")
+    distilled: bool = Field(False, description="Whether the model's distilled stand-in renders, where its route names one.")
+
+
+class QualityFloor(Part):
+    """What degradation may not go below."""
+
+    steps: Share = Field(description="Least share of the asked denoising steps.")
+    min_steps: int = Field(1, ge=1, le=MAX_STEPS, description="Least denoising steps, unless fewer were asked for.")
+    size: Share = Field(description="Least share of the asked side length.")
+    distilled: bool = Field(description="Whether a distilled model may stand in.")
+
+
+class PoolRule(Part):
+    """Who may use a pool and what fits it. A pool without a rule takes everything at price 1."""
+
+    price: float = Field(1.0, ge=0, le=1e6, description="Of a device second, relative to the other pools.")
+    tiers: tuple[Tier, ...] = Field((), description="Tiers it serves; empty means all.")
+    lanes: tuple[Lane, ...] = Field((), description="Lanes it serves; empty means all.")
+    max_pixels: int | None = Field(None, ge=1, description="Largest width times height it renders.")
+    models: tuple[Name, ...] = Field((), description="Models it renders; empty means all.")
+
+
+def default_quotas() -> dict[Tier, Quota]:
+    return {
+        Tier.FREE: Quota(rate=4.0, burst_s=1200.0, max_queued=10_000, max_running=64, weight=1.0),
+        Tier.PRO: Quota(rate=40.0, burst_s=12_000.0, max_queued=50_000, max_running=512, weight=2.0),
+        Tier.ENTERPRISE: Quota(rate=400.0, burst_s=120_000.0, max_queued=200_000, max_running=4096, weight=4.0),
+    }
+
+
+def default_ladder() -> tuple[Rung, ...]:
+    return (Rung(steps=0.75), Rung(steps=0.5), Rung(steps=0.5, size=0.5), Rung(steps=0.5, size=0.5, distilled=True))
+
+
+def default_quality_floors() -> dict[Tier, QualityFloor]:
+    return {
+        Tier.FREE: QualityFloor(steps=0.5, min_steps=4, size=0.5, distilled=True),
+        Tier.PRO: QualityFloor(steps=0.5, min_steps=6, size=1.0, distilled=False),
+        Tier.ENTERPRISE: QualityFloor(steps=0.75, min_steps=8, size=1.0, distilled=False),
+    }
+
+
+def default_floors() -> dict[Lane, float]:
+    return {Lane.HIGH: 0.5, Lane.NORMAL: 0.15, Lane.LOW: 0.05}
+
+
+def default_objectives() -> dict[Lane, float]:
+    return {Lane.HIGH: 5.0, Lane.NORMAL: 60.0, Lane.LOW: 1800.0}
+
+
+def ladder_trouble(ladder: tuple[Rung, ...]) -> str | None:
+    """What contradicts itself in a ladder, in words: each rung must give up at least as much as the one before."""
+    for number, (upper, lower) in enumerate(pairwise(ladder), start=2):
+        if lower.steps > upper.steps or lower.size > upper.size or lower.distilled < upper.distilled:
+            return f"ladder: rung {number} gives more quality than rung {number - 1}; order the rungs from best to worst"
+    return None
