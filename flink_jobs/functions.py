@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pyflink.common import Row, Types
-from pyflink.datastream import KeyedCoProcessFunction, RuntimeContext, TimerService
+from pyflink.datastream import KeyedCoProcessFunction, MapFunction, RuntimeContext, TimerService
 from pyflink.datastream.state import MapState, MapStateDescriptor
 
+from flink_jobs import gate
 from flink_jobs.metrics import SchedulerMetrics
 from include.contracts.requests import ServiceClass
 from include.routing.router import Outgoing, Router
@@ -17,6 +18,9 @@ from include.scheduling.scheduler import Scheduler
 from include.scheduling.store import StateStore, Table
 
 TICK_MS = 100
+
+#: How long a batch request is held at a closed gate, in seconds: at first, doubling up to the most while the gate stays closed.
+FIRST_PATIENCE_S, MOST_PATIENCE_S = 0.25, 1.0
 
 #: A letter before each text says where it came from; a null message is the letter alone, an empty one is followed by the mark.
 REALTIME, BATCH, WORKER, CONTROL = "r", "b", "w", "c"
@@ -45,6 +49,11 @@ class RouterOptions:
     lease_s: float
     max_attempts: int
 
+    @property
+    def gate(self) -> str:
+        """The name of this cell's gate for batch requests in the TaskManager's process."""
+        return f"{self.topic_prefix}{self.cell}"
+
 
 class FlinkStore(StateStore):
     """The scheduler's tables as keyed map states, checkpointed with the offsets of the topics."""
@@ -62,6 +71,31 @@ class FlinkStore(StateStore):
 
     def items(self, table: Table) -> Iterable[tuple[str, str]]:
         return list(self._tables[table].items())
+
+
+class PaceBatch(MapFunction):
+    """Holds batch requests while the scheduler has no room for them, so that Flink stops the source once the buffers before it are full.
+
+    It must be a task of its own: held inside the source's task it would look busy, and no flow control of Flink's would be at work.
+    A task that holds a request neither takes a checkpoint barrier nor ends, so each request is held for a bounded time and then let
+    through: at a gate that never opens, one a second more than the scheduler asked for. It takes them all the same.
+    """
+
+    def __init__(self, options: RouterOptions) -> None:
+        self._options = options
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self._patience_s = FIRST_PATIENCE_S
+        self._overflow = runtime_context.get_metrics_group().counter("overflow")
+
+    def map(self, value: Row) -> Row:
+        scheduler = gate.gate_of(self._options.gate)
+        if scheduler is None or scheduler.passes(self._patience_s):
+            self._patience_s = FIRST_PATIENCE_S
+        else:
+            self._patience_s = min(2 * self._patience_s, MOST_PATIENCE_S)
+            self._overflow.inc()
+        return value
 
 
 class ScheduleRequests(KeyedCoProcessFunction):
@@ -87,9 +121,15 @@ class ScheduleRequests(KeyedCoProcessFunction):
         self._router = Router(self._scheduler)
         self._next_tick = 0
         self._metrics = SchedulerMetrics(runtime_context, self._scheduler)
+        self._gate = gate.establish(options.gate)
+
+    def close(self) -> None:
+        gate.retire(self._options.gate, self._gate)
 
     def process_element1(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Row]:
         letter, text = untag(value)
+        if letter == BATCH:
+            self._gate.arrived()
         now = time.time()
         yield from self._send(self._router.request(text, _SERVICE_CLASS[letter], now))
         self._conclude(now, ctx.timer_service())
@@ -112,6 +152,7 @@ class ScheduleRequests(KeyedCoProcessFunction):
 
     def _conclude(self, now: float, timers: TimerService) -> None:
         """One timer ahead while time alone can move something on; with nothing to time there is none."""
+        self._gate.publish(self._scheduler.batch_open(now))
         self._metrics.update(now)
         now_ms = int(now * 1000)
         if self._scheduler.busy and self._next_tick <= now_ms:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pyflink.datastream import RuntimeContext
 from pyflink.metrics import Counter, MetricGroup
 
-from include.contracts.events import TERMINAL, Lane
+from include.contracts.events import TERMINAL, Admission, Lane
 from include.scheduling.scheduler import Scheduler
 
 UPDATE_S = 0.5
 
 
 class SchedulerMetrics:
-    """Levels as counters that go up and down, updated by the scheduler's own thread. Times and device times are in ms.
+    """Levels as counters that go up and down, updated by the scheduler's own thread. Times and device times are in ms, shares and errors in thousandths.
 
     Not gauges: Flink's reporters would call a Python gauge from threads of theirs, and when the interpreter is just being closed, as
     with each restart of the job, that call crashes the whole TaskManager.
@@ -49,10 +49,17 @@ class SchedulerMetrics:
             yield ("lane", lane.value, "queued_gpu_ms"), int(1000 * scheduler.queued_s(lane))
             yield ("lane", lane.value, "oldest_wait_ms"), int(1000 * scheduler.oldest_wait_s(lane, now))
             yield ("lane", lane.value, "dispatched"), stats.dispatches[lane]
+            yield ("lane", lane.value, "share_permille"), int(1000 * scheduler.share(lane))
+        for outcome in Admission:
+            yield ("admission", outcome.value, "count"), stats.admissions[outcome]
         for state in TERMINAL:
             yield ("outcome", state.value, "count"), stats.outcomes[state]
+        yield ("batch_open",), int(scheduler.batch_open(now))
         yield ("in_flight",), scheduler.in_flight()
         yield ("live_workers",), scheduler.live_workers(now)
+        yield ("estimate_error_permille",), int(1000 * scheduler.estimate_error())
+        yield ("cost_error_permille",), int(1000 * scheduler.cost_error())
+        yield ("share_moves",), stats.share_moves
         yield ("retries",), stats.retries
         yield ("fenced",), stats.fenced
         yield ("dead_letters",), stats.dead_letters

@@ -28,10 +28,13 @@ def define_workflow(
 ) -> DataStream:
     """Rows of topic and message.
 
-    The two request streams stay apart up to the scheduler, so that one which is held back doesn't hold back the other.
+    The two request streams stay apart up to the scheduler, so that one which is held back doesn't hold back the other. Batch requests
+    are held back by a task of their own. The edge before it is a rebalance and not the forward edge that equal parallelism would give:
+    only what is not pointwise can be overtaken by an unaligned checkpoint's barrier.
     """
     tagged = partial(_tagged, options.cell)
-    requests = keyed_rows(tagged(realtime, functions.REALTIME).union(tagged(batch, functions.BATCH)), Types.STRING())
+    paced = tagged(batch, functions.BATCH).rebalance().map(functions.PaceBatch(options), output_type=TAGGED).uid("pace-b").name("pace b")
+    requests = keyed_rows(tagged(realtime, functions.REALTIME).union(paced), Types.STRING())
     steering = keyed_rows(tagged(workers, functions.WORKER).union(tagged(control, functions.CONTROL)), Types.STRING())
     schedule = functions.ScheduleRequests(options)
     return requests.connect(steering).process(schedule, output_type=OUTGOING).uid("schedule").name("schedule")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +13,12 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", min_length=
 #: Seconds since 1970, UTC.
 Timestamp = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+
+
+class Label(StrEnum):
+    """An enumeration of texts that is as fast a key as its text; ``enum`` would hash it in Python at every look-up."""
+
+    __hash__ = str.__hash__
 
 
 class Message(BaseModel):

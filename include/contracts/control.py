@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from enum import StrEnum
-from itertools import product
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from include.contracts.base import Identifier, Message, Name, Part, Timestamp
+from include.contracts.base import Identifier, Label, Message, Name, Part, Timestamp
 from include.contracts.dispatch import ModelRef
 from include.contracts.events import Lane
 from include.contracts.policy import (
@@ -24,11 +22,12 @@ from include.contracts.policy import (
     default_quality_floors,
     default_quotas,
     ladder_trouble,
+    lanes_trouble,
 )
-from include.contracts.requests import Guidance, Prompt, ServiceClass, Side, Steps, Tier
+from include.contracts.requests import Guidance, Prompt, Side, Steps, Tier
 
 
-class ControlKind(StrEnum):
+class ControlKind(Label):
     MODEL_ROUTE = "model_route"  #: which version serves a model
     SCENARIO = "scenario"  #: a named set of defaults
     POLICY = "policy"  #: class and tier to lane, bounds, quotas, ladder, pools
@@ -92,7 +91,7 @@ class Policy(ControlMessage):
     """The policy table; the last good one stays when a new one is refused."""
 
     kind: Literal[ControlKind.POLICY] = ControlKind.POLICY
-    lanes: tuple[LaneRule, ...] = Field(description="Every pair of service class and tier, once.")
+    lanes: tuple[LaneRule, ...] = Field(max_length=100, description="From service class, tier and predicted cost to a lane.")
     lease_s: float = Field(30.0, gt=0, le=3600)
     max_attempts: int = Field(3, ge=1, le=20)
     lane_bound_s: dict[Lane, float] = Field(description="Predicted device seconds a lane may hold.")
@@ -112,10 +111,9 @@ class Policy(ControlMessage):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        pairs = [(rule.service_class, rule.tier) for rule in self.lanes]
-        wanted = set(product(ServiceClass, Tier))
-        if len(pairs) != len(set(pairs)) or set(pairs) != wanted:
-            raise ValueError(f"lanes must hold each of the {len(wanted)} pairs of service_class and tier exactly once")
+        trouble = lanes_trouble(self.lanes)
+        if trouble:
+            raise ValueError(trouble)
         for name in ("lane_bound_s", "lane_objective_s"):
             values: dict[Lane, float] = getattr(self, name)
             if set(values) != set(Lane) or not all(value > 0 for value in values.values()):

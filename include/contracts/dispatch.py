@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from include.contracts.base import Identifier, Message, Name, Part, Timestamp
+from include.contracts.base import Identifier, Label, Message, Name, Part, Timestamp
 from include.contracts.requests import Guidance, ImageFormat, Prompt, Seed, Side, Steps
 
 
-class DispatchKind(StrEnum):
+class DispatchKind(Label):
     LEASE = "lease"  #: render this
     REVOKE = "revoke"  #: stop rendering this
 

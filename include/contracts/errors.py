@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import Field, ValidationError
 
-from include.contracts.base import Part
+from include.contracts.base import Label, Part
 
 
-class ReasonCode(StrEnum):
+class ReasonCode(Label):
     """Few values, so that each can be a metric label. The detail goes into :attr:`Reason.message`."""
 
     INVALID_MESSAGE = "invalid_message"  #: not JSON, not UTF-8, null, or too large to read

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import Field
 
-from include.contracts.base import Identifier, Message, Name, Part, Seconds, Timestamp
+from include.contracts.base import Identifier, Label, Message, Name, Part, Seconds, Timestamp
 from include.contracts.errors import Reason
 from include.contracts.requests import ServiceClass, Tier
 
 
-class State(StrEnum):
+class State(Label):
     """A request's life: Queued → Processing → one terminal state, with Retrying leading back to Queued."""
 
     QUEUED = "Queued"
@@ -32,12 +31,23 @@ class State(StrEnum):
 TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.REFUSED, State.CANCELLED, State.EXPIRED})
 
 
-class Lane(StrEnum):
+class Lane(Label):
     """Strict priority, from first served to last."""
 
     HIGH = "high"
     NORMAL = "normal"
     LOW = "low"
+
+
+class Admission(Label):
+    """What became of a request at the door; few values, so that each can be a metric label."""
+
+    ADMITTED = "admitted"
+    DEGRADED = "admitted_degraded"  #: at less quality than asked for, as its events say
+    DEFERRED = "deferred"  #: batch that waited in Kafka until its lane had room
+    RATE_LIMITED = "rate_limited"  #: refused by its tenant's quota
+    OVERLOADED = "overloaded"  #: refused because its lane is full
+    REFUSED = "refused"  #: refused for what it is: malformed, unknown, too late, a repeat
 
 
 class ImageResult(Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Annotated
 
 from pydantic import Field
@@ -15,9 +15,12 @@ Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class LaneRule(Part):
+    """Of the rules for a service class and tier, the one with the least ``max_gpu_s`` that holds the predicted cost names the lane."""
+
     service_class: ServiceClass
     tier: Tier
     lane: Lane
+    max_gpu_s: float | None = Field(None, gt=0, le=1e9, description="Largest predicted cost in device seconds; empty means any.")
 
 
 class Quota(Part):
@@ -83,6 +86,18 @@ def default_floors() -> dict[Lane, float]:
 
 def default_objectives() -> dict[Lane, float]:
     return {Lane.HIGH: 5.0, Lane.NORMAL: 60.0, Lane.LOW: 1800.0}
+
+
+def lanes_trouble(rules: tuple[LaneRule, ...]) -> str | None:
+    """What contradicts itself or is missing in a table of lanes, in words."""
+    keys = [(rule.service_class, rule.tier, rule.max_gpu_s) for rule in rules]
+    repeated = next((key for key in keys if keys.count(key) > 1), None)
+    if repeated is not None:
+        return f"lanes: two rules for {repeated[0]} {repeated[1]} with the same max_gpu_s; keep one"
+    for service_class, tier in product(ServiceClass, Tier):
+        if (service_class, tier, None) not in keys:
+            return f"lanes: {service_class} {tier} has no rule without max_gpu_s; every pair of service_class and tier needs one"
+    return None
 
 
 def ladder_trouble(ladder: tuple[Rung, ...]) -> str | None:

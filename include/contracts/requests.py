@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from include.contracts.base import Identifier, Message, Name, Timestamp
+from include.contracts.base import Identifier, Label, Message, Name, Timestamp
 
 MAX_PROMPT = 2000
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -18,7 +17,7 @@ MAX_STEPS, MAX_IMAGES, MAX_GUIDANCE = 200, 16, 30.0
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-class Tier(StrEnum):
+class Tier(Label):
     """What the tenant pays for."""
 
     FREE = "free"
@@ -26,14 +25,14 @@ class Tier(StrEnum):
     ENTERPRISE = "enterprise"
 
 
-class ServiceClass(StrEnum):
+class ServiceClass(Label):
     """Which ingress topic a request came in by."""
 
     REALTIME = "realtime"  #: somebody waits for it
     BATCH = "batch"  #: it may wait, and is paced when the cell is full
 
 
-class ImageFormat(StrEnum):
+class ImageFormat(Label):
     PNG = "png"
     JPEG = "jpeg"
     WEBP = "webp"

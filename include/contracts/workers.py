@@ -7,17 +7,16 @@ heartbeat later.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from include.contracts.base import Identifier, Message, Name, Seconds, Timestamp
+from include.contracts.base import Identifier, Label, Message, Name, Seconds, Timestamp
 from include.contracts.errors import Reason
 from include.contracts.events import ImageResult, Progress, Usage
 
 
-class WorkerKind(StrEnum):
+class WorkerKind(Label):
     HELLO = "hello"  #: a process started; leases of its earlier incarnations are void
     CREDIT = "credit"  #: heartbeat: room, held leases, warm models
     STARTED = "started"  #: a lease began to render

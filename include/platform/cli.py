@@ -14,6 +14,8 @@ from include.platform.lazy import LazyGroup
 #: name → (where it is, what `atelier --help` says of it)
 LAZY = {
     "send": ("include.client.cli:send", "Send a request to Kafka, print its states as they come, and where its images are."),
+    "why": ("include.client.operator_cli:why", "Tell what was decided about a request and why, step by step."),
+    "redrive": ("include.client.operator_cli:redrive", "Put dead letters back on the topic they came from, each once."),
     "rollback": ("include.lifecycle.cli:rollback", "Move a model's champion back to the version that served before."),
     "worker": ("include.worker.cli:worker", "Run a worker."),
     "run": ("include.platform.foreground:run", "Become one service of the local profile, as a container does."),

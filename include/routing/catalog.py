@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
+from math import inf
 from typing import TypeVar
 
-from include.contracts.control import ModelRoute, Policy, Scenario
+from include.contracts.control import ModelRoute, Policy, Scenario, TenantQuota
 from include.contracts.dispatch import RenderTask
 from include.contracts.errors import Reason, ReasonCode, RefusedError
 from include.contracts.events import Lane
+from include.contracts.policy import PoolRule, Quota
 from include.contracts.requests import MAX_PROMPT, GenerationRequest, ServiceClass, Tier
 
 Number = TypeVar("Number", int, float)
-
-#: A route may state any cost of a step; sums of predictions must stay numbers.
-MAX_PREDICTED_S = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
     """A request with every default filled in."""
 
-    model: str  #: registered model; its version is chosen at dispatch
     task: RenderTask
-    predicted_s: float  #: device seconds
+    route: ModelRoute  #: of the registered model that was asked for; its version is chosen at dispatch
 
 
 class Catalog:
@@ -35,18 +33,42 @@ class Catalog:
         self._default_model = default_model
         self._routes: dict[str, ModelRoute] = {}
         self._scenarios: dict[str, Scenario] = {}
-        self._lane_of = self._lane_table(policy)
+        self._quotas: dict[str, Quota] = {}
+        self._lane_table = _lane_table(policy)
 
-    def put(self, message: ModelRoute | Scenario | Policy) -> None:
+    def put(self, message: ModelRoute | Scenario | Policy | TenantQuota) -> None:
         if isinstance(message, ModelRoute):
             self._routes[message.name] = message
         elif isinstance(message, Scenario):
             self._scenarios[message.name] = message
+        elif isinstance(message, Policy):
+            self.policy, self._lane_table = message, _lane_table(message)
+        elif message.quota is None:
+            self._quotas.pop(message.tenant, None)
         else:
-            self.policy, self._lane_of = message, self._lane_table(message)
+            self._quotas[message.tenant] = message.quota
 
-    def lane(self, service_class: ServiceClass, tier: Tier) -> Lane:
-        return self._lane_of[service_class, tier]
+    def lane(self, service_class: ServiceClass, tier: Tier, predicted_s: float) -> Lane:
+        """The policy table: class, tier and complexity to a lane."""
+        return next(lane for bound, lane in self._lane_table[service_class, tier] if predicted_s <= bound)
+
+    def lanes_of(self, service_class: ServiceClass) -> frozenset[Lane]:
+        """Every lane that requests of a class may get into."""
+        return frozenset(rule.lane for rule in self.policy.lanes if rule.service_class is service_class)
+
+    def quota(self, tenant: str, tier: Tier) -> Quota:
+        """A tenant's own quota, else its tier's."""
+        return self._quotas.get(tenant) or self.policy.quotas[tier]
+
+    def pools(self, request: GenerationRequest, task: RenderTask, model: str, lane: Lane, offered: frozenset[str]) -> frozenset[str]:
+        """Which of a cell's pools may render it: neither the request nor the pool's rule is against it."""
+        allowed = offered.intersection(request.pools) if request.pools else offered
+        if request.exclude_pools:
+            allowed = allowed.difference(request.exclude_pools)
+        rules = self.policy.pools
+        if not rules:
+            return allowed
+        return frozenset(pool for pool in allowed if pool not in rules or _takes(rules[pool], request.tier, task, model, lane))
 
     def route(self, model: str) -> ModelRoute | None:
         """The route of a model that some version serves now, else None."""
@@ -59,11 +81,7 @@ class Catalog:
         route = self._route(request, scenario)
         task = _task(request, scenario, route)
         _check_shape(task, route)
-        return Resolved(model=route.name, task=task, predicted_s=predict_s(task, route))
-
-    @staticmethod
-    def _lane_table(policy: Policy) -> dict[tuple[ServiceClass, Tier], Lane]:
-        return {(rule.service_class, rule.tier): rule.lane for rule in policy.lanes}
+        return Resolved(task=task, route=route)
 
     def _scenario(self, request: GenerationRequest) -> Scenario | None:
         if request.scenario is None:
@@ -87,10 +105,21 @@ class Catalog:
         return max(marked, key=lambda route: route.at).name if marked else self._default_model
 
 
-def predict_s(task: RenderTask, route: ModelRoute) -> float:
-    """Device seconds by the stated prior: the route's seconds a step, scaled by pixels, steps, images and guidance."""
-    pixels = task.width * task.height / (route.defaults.width * route.defaults.height)
-    return min(MAX_PREDICTED_S, route.defaults.step_s * task.steps * task.images * pixels * (2 if task.guided else 1))
+def _lane_table(policy: Policy) -> dict[tuple[ServiceClass, Tier], list[tuple[float, Lane]]]:
+    """The bounds of each pair, least first, each with its lane."""
+    table: dict[tuple[ServiceClass, Tier], list[tuple[float, Lane]]] = {}
+    for rule in sorted(policy.lanes, key=lambda rule: inf if rule.max_gpu_s is None else rule.max_gpu_s):
+        table.setdefault((rule.service_class, rule.tier), []).append((inf if rule.max_gpu_s is None else rule.max_gpu_s, rule.lane))
+    return table
+
+
+def _takes(rule: PoolRule, tier: Tier, task: RenderTask, model: str, lane: Lane) -> bool:
+    return (
+        (not rule.tiers or tier in rule.tiers)
+        and (not rule.lanes or lane in rule.lanes)
+        and (not rule.models or model in rule.models)
+        and (rule.max_pixels is None or task.width * task.height <= rule.max_pixels)
+    )
 
 
 def derived_seed(request_id: str) -> int:

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import base64
+from math import inf
 from typing import Any
 
 from include.contracts import topics
 from include.contracts.dead_letters import DeadLetter
 from include.contracts.dispatch import Lease, Revoke
 from include.contracts.errors import Reason, ReasonCode
-from include.contracts.events import Lane, State, StatusEvent, event_id
+from include.contracts.events import Lane, SharesEvent, State, StatusEvent, event_id
 from include.contracts.requests import ServiceClass
 from include.routing.catalog import Catalog
+from include.routing.classify import Classifier
 from include.scheduling.fleet import Fleet
 from include.scheduling.ids import IdWindow
 from include.scheduling.lanes import Lanes
+from include.scheduling.learned import Learned
+from include.scheduling.quotas import Quotas
 from include.scheduling.records import EndedLeases, Entry, LeaseRecord, Phase
 from include.scheduling.stats import Stats
 from include.scheduling.store import StateStore, Table
 from include.scheduling.timers import Alarm, Timers
 from include.scheduling.tuning import Tuning, retry_delay_s
 
-Decision = StatusEvent | Lease | Revoke | DeadLetter
+Decision = StatusEvent | SharesEvent | Lease | Revoke | DeadLetter
 
 SOURCE_TOPIC = {ServiceClass.REALTIME: topics.REALTIME, ServiceClass.BATCH: topics.BATCH}
+
+_LANES_KEY = "lanes"
 
 #: What a dead letter keeps of an original at most, so that it stays below what a broker takes.
 MAX_ORIGINAL_BYTES = 2 * 1024 * 1024
@@ -32,22 +38,29 @@ MAX_ORIGINAL_BYTES = 2 * 1024 * 1024
 class Cell:
     """Everything the scheduler knows. The store holds what must survive; the rest is an index over it."""
 
-    def __init__(self, name: str, store: StateStore, catalog: Catalog, tuning: Tuning) -> None:
+    def __init__(self, name: str, pools: frozenset[str], store: StateStore, catalog: Catalog, tuning: Tuning) -> None:
         self.name = name
+        self.pools = pools
         self.store = store
         self.catalog = catalog
         self.tuning = tuning
         self.entries: dict[str, Entry] = {}
         self.leases: dict[str, LeaseRecord] = {}
-        self.lanes = Lanes(tuning.floors)
-        self.fleet = Fleet(silent_after_s=tuning.silent_after_s, lookahead=tuning.affinity_lookahead)
+        self.lanes = Lanes(catalog.policy.lane_floor)
+        self.quotas = Quotas(catalog)
+        self.learned = Learned(store, self.quotas, shares_every_s=tuning.shares_every_s)
+        self.classifier = Classifier(catalog, self.learned.costs, pools)
+        self.fleet = Fleet(silent_after_s=tuning.silent_after_s, lookahead=tuning.affinity_lookahead, switch_s=tuning.model_switch_s)
         self.ids = IdWindow(store, window_s=tuning.id_window_s, max_ids=tuning.max_ids)
         self.timers = Timers()
         self.stats = Stats()
         self.parked: dict[str, dict[str, Entry]] = {}
         self.held: dict[str, Entry] = {}
         self.ended = EndedLeases()
+        self.batch_open = True  #: whether batch requests may come in; else they wait in their topic
         self.next_seq = 1
+        self._account = ""
+        self._counted, self._live = (0, 0), 0
         self._decisions: list[Decision] = []
 
     def emit(self, decision: Decision) -> None:
@@ -87,20 +100,23 @@ class Cell:
         self.next_seq = max(self.next_seq, entry.seq + 1)
         self.entries[entry.id] = entry
         self.ids.claim(entry.id, entry.tenant, now)
-        if entry.request.deadline_at is not None:
-            self.timers.set(Alarm.EXPIRY, entry.id, entry.request.deadline_at)
+        self.quotas.opened(entry.tenant)
 
-    def enqueue(self, entry: Entry, now: float) -> None:
-        """Put it into its lane and say so."""
+    def enqueue(self, entry: Entry, now: float, **trace: Any) -> None:
+        """Put it into its lane and say so, with an estimate of its wait; ``trace`` is what else led to it."""
+        lane = entry.lane
+        place, ahead_s = self.lanes[lane].ahead_of(entry.tenant)
+        entry.queued_at = now
+        entry.estimate = self.learned.waits.estimate(ahead_s, self._drain_rate(lane, now), lane)
+        if not self.lanes[lane]:
+            self.learned.drain.waiting(lane, True, now)
+        if entry.deadline < inf:
+            self.timers.set(Alarm.EXPIRY, entry.id, entry.deadline - entry.least_s)
         self.place(entry)
-        trace = {
-            "service_class": entry.service_class.value,
-            "tier": entry.request.tier.value,
-            "lane": entry.lane.value,
-            "predicted_gpu_s": round(entry.predicted_s, 4),
-            "queued_gpu_s": round(self.lanes[entry.lane].queued_s, 4),
-        }
-        self.announce(entry, State.QUEUED, now, position=len(self.lanes[entry.lane]), trace=trace)
+        trace["predicted_gpu_s"] = round(entry.predicted_s, 4)
+        trace["queued_gpu_s"] = round(self.lanes[lane].queued_s, 4)
+        trace["outcome"] = entry.admission.value
+        self.announce(entry, State.QUEUED, now, position=place + 1, estimate=entry.estimate, trace=trace)
 
     def place(self, entry: Entry) -> None:
         """Into its lane. The last attempt of what failed before renders alone, so that it can't take others down with it."""
@@ -121,6 +137,7 @@ class Cell:
     def finish(self, entry: Entry, state: State, now: float, **details: Any) -> None:
         """The one terminal event of a request; afterwards only its id is remembered."""
         self._withdraw(entry)
+        self.quotas.closed(entry.tenant)
         self.timers.clear(Alarm.EXPIRY, entry.id)
         del self.entries[entry.id]
         self.store.remove(Table.REQUESTS, entry.id)
@@ -141,7 +158,7 @@ class Cell:
         if counts and entry.failures >= self.catalog.policy.max_attempts:
             self.fail(entry, reason, now)
             return
-        if entry.deadline <= now:
+        if entry.deadline <= now + entry.least_s:
             self.expire(entry, now)
             return
         self._withdraw(entry)
@@ -161,11 +178,21 @@ class Cell:
         self.store.put(Table.ATTEMPTS, entry.id, entry.encode_attempts())
         self.enqueue(entry, now)
 
+    def review_caps(self) -> None:
+        """Quotas changed: who may run more, and who not."""
+        for tenant in self.quotas.busy():
+            if self.quotas.is_capped(tenant):
+                self.lanes.pause(tenant)
+            else:
+                self.lanes.resume(tenant)
+
     def detach(self, entry: Entry) -> None:
         """Take it out of its lease; a lease without open requests ends and frees its worker's slot."""
         lease = entry.lease
         if lease is None:
             return
+        if not self.quotas.stopped(entry.tenant):
+            self.lanes.resume(entry.tenant)
         entry.lease, entry.last_worker = None, lease.worker_id
         del lease.entries[entry.id]
         if lease.entries:
@@ -205,12 +232,56 @@ class Cell:
         self.emit(Revoke(lease_id=lease.id, worker_id=lease.worker_id, pool=lease.pool, request_ids=request_ids))
 
     def expire(self, entry: Entry, now: float) -> None:
-        reason = Reason(code=ReasonCode.DEADLINE_PASSED, message="its deadline passed before it was rendered", field="deadline_at")
+        left = entry.deadline - now
+        words = "its deadline passed before it was rendered"
+        if left > 0:
+            words = f"its deadline is in {left:.1f} s and it takes {entry.least_s:.1f} s at least"
+        reason = Reason(code=ReasonCode.DEADLINE_PASSED, message=words, field="deadline_at")
         self.finish(entry, State.EXPIRED, now, reason=reason)
 
     def backlog(self, lane: Lane) -> float:
         """Predicted device seconds that wait in a lane."""
         return self.lanes[lane].queued_s
+
+    def take_note(self) -> None:
+        """Write down what each tenant was served since this was last called, so that a restored queue is the same queue."""
+        for lane in Lane:
+            queue = self.lanes[lane]
+            for name in queue.dirty:
+                tag, key = queue.tag(name), f"{lane}\t{name}"
+                if tag is None:
+                    self.store.remove(Table.FAIRNESS, key)
+                else:
+                    self.store.put(Table.FAIRNESS, key, f"{tag[0]!r}\t{tag[1]}")
+            queue.dirty.clear()
+
+    def take_account(self) -> None:
+        """Write down what each lane is owed; every tick does, since what changes in between moves a floor by a request at most."""
+        account = self.lanes.account()
+        if account != self._account:
+            self._account = account
+            self.store.put(Table.FAIRNESS, _LANES_KEY, account)
+
+    def restore_fairness(self) -> None:
+        for key, text in self.store.items(Table.FAIRNESS):
+            if key == _LANES_KEY:
+                self.lanes.restore_account(text)
+                continue
+            lane, name = key.split("\t")
+            tag, order = text.split("\t")
+            self.lanes[Lane(lane)].restore_tag(name, float(tag), int(order))
+
+    def _drain_rate(self, lane: Lane, now: float) -> float:
+        """Device seconds a second that a lane gets: what it got lately; before that, all that nobody waits for before it."""
+        share = 1.0 if not any(self.lanes[each] for each in Lane if each is not lane) else self.lanes.floors[lane]
+        return self.learned.drain.rate(lane, now, prior=share * self._live_workers(now))
+
+    def _live_workers(self, now: float) -> int:
+        """Counted once a second, since every request asks."""
+        counted = (len(self.fleet), int(now))
+        if counted != self._counted:
+            self._counted, self._live = counted, self.fleet.live(now)
+        return self._live
 
     def _withdraw(self, entry: Entry) -> None:
         """Take it out of wherever its phase says it is."""

@@ -6,14 +6,16 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
-from include.contracts.control import ModelRoute
 from include.contracts.dispatch import BatchKey, Lease, ModelRef
 from include.contracts.events import Lane, State
 from include.scheduling.cell import Cell
-from include.scheduling.fleet import Worker
+from include.scheduling.fleet import Placing, Worker
 from include.scheduling.records import Entry, LeaseRecord, Phase, Shape
 from include.scheduling.store import Table
 from include.scheduling.timers import Alarm
+
+#: What a second of delay costs in device seconds: the high lane takes a dearer worker to start sooner, the low lane waits for a cheap one.
+URGENCY = {Lane.HIGH: 10.0, Lane.NORMAL: 1.0, Lane.LOW: 0.1}
 
 
 class Dispatcher:
@@ -28,25 +30,67 @@ class Dispatcher:
 
     def dispatch(self, now: float) -> None:
         cell = self._cell
-        while cell.fleet.has_room() and (lane := cell.lanes.next()) is not None:
-            head = cell.lanes[lane].head()
-            if head.deadline <= now:
-                cell.expire(head, now)
+        while cell.fleet.open_pools and (head := cell.lanes.next(cell.fleet.open_pools)) is not None:
+            model = self._version(head, now)
+            if model is None:
                 continue
-            route = cell.catalog.route(head.shape[0])
-            if route is None or route.champion is None:
-                cell.park(head)
-                continue
-            picked = cell.fleet.pick(route.champion.key, head.last_worker, now)
-            if picked is None:
+            if self._lingers(head, now):
                 return
-            self._lease(head, lane, route, picked, now)
+            picked = self._pick(head, model, now)
+            if picked is None:
+                continue  # whoever seemed to have room is silent; their pools are closed now
+            worker, why = picked
+            other = self._warm_instead(head, model, worker, now)
+            if other is not None:
+                head, model, why = other[0], other[1], f"{why.split(',')[0]}, warm for this, cold for {head.id}"
+            self._lease(head, model, worker, why, now)
 
-    def _lease(self, head: Entry, lane: Lane, route: ModelRoute, picked: tuple[Worker, str], now: float) -> None:
-        worker, why = picked
-        batch = self._batch(head, lane, 1 if head.alone else worker.max_batch, now)
-        model = route.champion
-        assert model is not None
+    def _version(self, head: Entry, now: float) -> ModelRef | None:
+        """What it renders on; None if it left its lane instead."""
+        cell = self._cell
+        if head.deadline < now + head.least_s:
+            cell.expire(head, now)
+            return None
+        route = cell.catalog.route(head.shape[0])
+        if route is None:
+            cell.park(head)
+            return None
+        return route.champion
+
+    def _lingers(self, head: Entry, now: float) -> bool:
+        """Whether a lone request waits a little for company: never one of the high lane, and only while nobody else waits."""
+        cell = self._cell
+        return 0 <= now - head.queued_at < cell.catalog.policy.linger_s and head.lane is not Lane.HIGH and len(cell.lanes) == 1
+
+    def _pick(self, head: Entry, model: ModelRef, now: float) -> tuple[Worker, str] | None:
+        cell = self._cell
+        placing = Placing(
+            pools=head.pools, model=model.key, avoid=head.last_worker, predicted_s=head.predicted_s, urgency=URGENCY[head.lane]
+        )
+        return cell.fleet.pick(placing, cell.catalog.policy.pools, now)
+
+    def _warm_instead(self, head: Entry, model: ModelRef, worker: Worker, now: float) -> tuple[Entry, ModelRef] | None:
+        """Another tenant's head of the same lane whose model the worker has loaded, where it lacks the head's.
+
+        Bounded: only among the next few, only where the other's turn would come within what loading the model costs, and a head is passed
+        over only a few times.
+        """
+        cell, tuning = self._cell, self._cell.tuning
+        if model.key in worker.warm or not worker.warm or head.passed_over >= tuning.affinity_passes:
+            return None
+        heads = cell.lanes[head.lane].heads(frozenset((worker.pool,)), tuning.affinity_heads)
+        for tag, other in heads:
+            if tag > heads[0][0] + tuning.model_switch_s:
+                break
+            route = cell.catalog.route(other.shape[0])
+            if route is None or route.champion is None or route.champion.key not in worker.warm or other.deadline < now + other.least_s:
+                continue
+            head.passed_over += 1
+            return other, route.champion
+        return None
+
+    def _lease(self, head: Entry, model: ModelRef, worker: Worker, why: str, now: float) -> None:
+        batch, bound = self._batch(head, model, worker, now)
         lease = self._record(batch, model, worker, now)
         tasks = tuple(entry.task for entry in batch if entry.task is not None)
         key = _batch_key(model.key, head.shape)
@@ -67,8 +111,7 @@ class Dispatcher:
                 tasks=tasks,
             )
         )
-        decision = {"lease_id": lease.id, "why_worker": why, "batch_key": str(key), "batch_size": len(batch)}
-        decision["batch_bound"] = _bound(head, len(batch), worker)
+        decision = {"lease_id": lease.id, "why_worker": why, "batch_key": str(key), "batch_size": len(batch), "batch_bound": bound}
         for entry in batch:
             self._announce(entry, batch, lease, decision, now)
 
@@ -86,17 +129,44 @@ class Dispatcher:
             trace={**decision, "shared_with": mine[:16]},
         )
 
-    def _batch(self, head: Entry, lane: Lane, at_most: int, now: float) -> list[Entry]:
-        """The head and what may render with it: its own lane first, then what waits longest in the others."""
-        lanes, batch = self._cell.lanes, [head]
-        lanes.serve(head, in_turn=True)
-        while len(batch) < at_most and (found := lanes.alike(head.shape, lane)) is not None:
-            if found.deadline <= now:
-                self._cell.expire(found, now)
+    def _batch(self, head: Entry, model: ModelRef, worker: Worker, now: float) -> tuple[list[Entry], str]:
+        """The head and what may render with it: its own lane first, then what waits longest in the others. And what bounded it."""
+        cell, lanes, batch = self._cell, self._cell.lanes, [head]
+        at_most, bound = self._size_limit(head, model, worker)
+        budget_s = cell.catalog.policy.batch_s - head.predicted_s
+        self._serve(head, now, in_turn=True)
+        while len(batch) < at_most:
+            found = lanes.alike(head.shape, head.lane, worker.pool, budget_s)
+            if found is None:
+                return batch, "nothing else compatible waits" if budget_s > head.predicted_s else "cost budget"
+            if found.deadline < now + found.least_s:
+                cell.expire(found, now)
                 continue
-            lanes.serve(found, in_turn=False)
+            budget_s -= found.predicted_s
+            self._serve(found, now, in_turn=False)
             batch.append(found)
-        return batch
+        return batch, bound
+
+    def _size_limit(self, head: Entry, model: ModelRef, worker: Worker) -> tuple[int, str]:
+        if head.alone:
+            return 1, "its last attempt renders alone"
+        if worker.max_batch == 1:
+            return 1, "max_batch"
+        worth = self._cell.learned.batches.cap((model.key, head.shape, worker.pool), worker.max_batch)
+        return worth, "max_batch" if worth == worker.max_batch else "learned: a larger one was not cheaper"
+
+    def _serve(self, entry: Entry, now: float, *, in_turn: bool) -> None:
+        cell = self._cell
+        cell.lanes.serve(entry, in_turn=in_turn)
+        learned = cell.learned
+        learned.drain.served(entry.lane, entry.predicted_s, now)
+        if not cell.lanes[entry.lane]:
+            learned.drain.waiting(entry.lane, False, now)
+        learned.shares.observe(entry.lane, now - entry.queued_at, now, entry.predicted_s)
+        if entry.estimate is not None:
+            learned.waits.settle(entry.lane, entry.estimate, now - entry.queued_at)
+        if cell.quotas.started(entry):
+            cell.lanes.pause(entry.tenant)
 
     def _record(self, batch: list[Entry], model: ModelRef, worker: Worker, now: float) -> LeaseRecord:
         cell = self._cell
@@ -112,6 +182,8 @@ class Dispatcher:
             model_version=model.version,
             issued_at=now,
             expires_at=now + cell.catalog.policy.lease_s,
+            size=len(batch),
+            predicted_s=sum(entry.predicted_s for entry in batch),
             entries={entry.id: entry for entry in batch},
         )
         for entry in batch:
@@ -134,13 +206,6 @@ class Dispatcher:
 
 def _digest(content: list[str]) -> str:
     return "lease-" + sha256("\n".join(content).encode()).hexdigest()[:24]
-
-
-def _bound(head: Entry, size: int, worker: Worker) -> str:
-    """What kept the micro-batch from being larger."""
-    if head.alone:
-        return "its last attempt renders alone"
-    return "max_batch" if size >= worker.max_batch else "nothing else compatible waits"
 
 
 @lru_cache(1024)

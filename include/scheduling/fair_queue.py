@@ -5,15 +5,28 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from itertools import islice
 
-from include.scheduling.records import Entry, Shape
+from include.scheduling.records import Entry, Pools, Shape
+
+#: Requests of one shape looked at for one that may fill a micro-batch.
+ALIKE_LOOKAHEAD = 16
 
 
 @dataclass(slots=True, eq=False)
 class _Tenant:
     order: int  #: breaks ties between equal tags, first come first served
     tag: float = 0.0  #: virtual start time of its head
-    heap_tag: float | None = None  #: the tag of its valid entry in the lane's heap
+    count: int = 0  #: requests that wait
+    queued_s: float = 0.0
+    sections: list[_Section] = field(default_factory=list)  #: where it has requests
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """One tenant's requests of one section, earliest deadline first."""
+
+    heap_tag: float | None = None  #: the tag of its valid entry in the section's heap
     waiting: dict[str, Entry] = field(default_factory=dict)
     heap: list[tuple[float, int, Entry]] = field(default_factory=list)
 
@@ -33,86 +46,182 @@ class _Tenant:
         return self.heap[0][2]
 
 
+class _Section:
+    """The requests of a lane that may go to the same pools."""
+
+    __slots__ = ("active", "by_shape", "lines", "pools", "turn_cache")
+
+    def __init__(self, pools: Pools) -> None:
+        self.pools = pools
+        self.lines: dict[str, _Line] = {}
+        self.active: list[tuple[float, int, str]] = []
+        self.by_shape: dict[Shape, OrderedDict[str, Entry]] = {}
+        self.turn_cache: tuple[float, int, str] | None = None
+
+    def activate(self, name: str, tenant: _Tenant) -> None:
+        line = self.lines[name]
+        line.heap_tag = tenant.tag
+        self.turn_cache = None
+        heapq.heappush(self.active, (tenant.tag, tenant.order, name))
+        if len(self.active) > 4 * len(self.lines) + 64:
+            self.active = list({item for item in self.active if self.is_valid(item)})
+            heapq.heapify(self.active)
+
+    def is_valid(self, item: tuple[float, int, str]) -> bool:
+        line = self.lines.get(item[2])
+        return line is not None and line.heap_tag == item[0]
+
+    def turn(self) -> tuple[float, int, str] | None:
+        """Tag, order and name of the tenant that goes next, None if none may."""
+        if self.turn_cache is None:
+            active = self.active
+            while active and not self.is_valid(active[0]):
+                heapq.heappop(active)
+            self.turn_cache = active[0] if active else None
+        return self.turn_cache
+
+
 class FairQueue:
-    """Start-time fair queueing (Goyal, Vin and Cheng 1996) over tenants, in predicted device seconds.
+    """Start-time fair queueing (Goyal, Vin and Cheng 1996) over tenants, in predicted device seconds by weight.
 
     Each tenant has a tag, the virtual time at which its head may start. The tenant with the lowest tag is served, the lane's virtual
-    time becomes that tag, and the tenant's tag grows by what it was served. A tenant that comes back from idleness starts at the
-    lane's virtual time, so idleness saves nothing up. Two tenants that stay backlogged differ in device seconds served by at
-    most the largest request of the one plus the largest of the other: the served one had the lowest tag, so no tag runs ahead of another
-    by more than its own last request. Filling a micro-batch out of turn charges the tenant all the same.
+    time becomes that tag, and the tenant's tag grows by what it was served over its weight. A tenant that comes back from idleness starts
+    at the lane's virtual time, so idleness saves nothing up.
+
+    **Bound.** Two tenants i and j that stay backlogged, with weights w and largest requests l, differ in service S by
+    ``|S_i/w_i - S_j/w_j| <= l_i/w_i + l_j/w_j``: the served one always has the lowest tag, so no tag runs ahead of another by more than
+    its own last request, and tags differ from S/w by a constant while both stay backlogged. So a tenant's lag behind its fair share is at
+    most its own largest request plus, over its weight, the largest of another. Filling a micro-batch out of turn charges the tenant all
+    the same, and moves the bound by what one micro-batch took out of turn.
+
+    Requests that may go to different pools are in different sections with tags in common, so that one which waits for a full pool holds up
+    nobody who could go elsewhere; the bound then holds between tenants whose heads are both free to go. A tenant at its limit of running
+    requests is paused: its requests keep their place, and it loses none of its share by resuming, since its tag stood still.
 
     This is deficit round robin without a quantum: O(log tenants) a decision however large requests are. Everything is O(log n).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, paused: set[str] | None = None) -> None:
         self.virtual_time = 0.0
         self.queued_s = 0.0  #: predicted device seconds
+        self.dirty: set[str] = set()  #: tenants whose tag changed since somebody took note
+        self._paused = set() if paused is None else paused
         self._tenants: dict[str, _Tenant] = {}
-        self._active: list[tuple[float, int, str]] = []
-        self._by_shape: dict[Shape, OrderedDict[str, Entry]] = {}
+        self._sections: dict[Pools, _Section] = {}
         self._arrivals: OrderedDict[str, Entry] = OrderedDict()
-        self._head: Entry | None = None
 
     def __len__(self) -> int:
         return len(self._arrivals)
 
     def push(self, entry: Entry) -> None:
-        self._head = None
-        tenant = self._tenants.get(entry.tenant)
+        name = entry.tenant
+        tenant = self._tenants.get(name)
         if tenant is None:
-            tenant = self._tenants[entry.tenant] = _Tenant(order=entry.seq, tag=self.virtual_time)
-        tenant.push(entry)
-        if len(tenant.waiting) == 1:
-            tenant.tag = max(tenant.tag, self.virtual_time)
-            self._activate(entry.tenant, tenant)
-        if not entry.alone:
-            self._by_shape.setdefault(entry.shape, OrderedDict())[entry.id] = entry
+            tenant = self._tenants[name] = _Tenant(order=entry.seq, tag=self.virtual_time)
+            self.dirty.add(name)
+        if not tenant.count and tenant.tag < self.virtual_time:
+            tenant.tag = self.virtual_time
+            self.dirty.add(name)
+        tenant.count += 1
+        tenant.queued_s += entry.predicted_s
+        section = self._sections.get(entry.pools)
+        if section is None:
+            section = self._sections[entry.pools] = _Section(entry.pools)
+        self._into(section, tenant, entry)
         self._arrivals[entry.id] = entry
         self.queued_s += entry.predicted_s
 
     def remove(self, entry: Entry) -> None:
         """Take it out without charging its tenant: cancelled, expired, parked."""
-        self._head = None
-        tenant = self._tenants[entry.tenant]
-        tenant.discard(entry)
-        if not tenant.waiting:
-            tenant.heap_tag = None
+        name = entry.tenant
+        tenant, section = self._tenants[name], self._sections[entry.pools]
+        line = section.lines[name]
+        line.discard(entry)
+        if not line.waiting:
+            del section.lines[name]
+            section.turn_cache = None
+            tenant.sections.remove(section)
         if not entry.alone:
-            alike = self._by_shape[entry.shape]
+            alike = section.by_shape[entry.shape]
             del alike[entry.id]
             if not alike:
-                del self._by_shape[entry.shape]
+                del section.by_shape[entry.shape]
         del self._arrivals[entry.id]
+        tenant.count -= 1
+        tenant.queued_s = tenant.queued_s - entry.predicted_s if tenant.count else 0.0
         self.queued_s = self.queued_s - entry.predicted_s if self._arrivals else 0.0
 
-    def head(self) -> Entry:
-        """Whose turn it is. Raises :class:`IndexError` when empty."""
-        if self._head is None:
-            self._head = self._tenants[self._turn()].head()
-        return self._head
+    def head(self, rooms: Pools | None = None) -> Entry | None:
+        """Whose turn it is among those that may go to one of ``rooms``; None when there is none."""
+        best: tuple[float, int, str] | None = None
+        found = None
+        for section in self._sections.values():
+            if rooms is not None and rooms.isdisjoint(section.pools):
+                continue
+            turn = section.turn()
+            if turn is not None and (best is None or turn < best):
+                best, found = turn, section
+        return None if best is None or found is None else found.lines[best[2]].head()
+
+    def heads(self, rooms: Pools, limit: int) -> list[tuple[float, Entry]]:
+        """The next tenants' heads with their tags, lowest first."""
+        turns = []
+        for section in self._sections.values():
+            if not rooms.isdisjoint(section.pools):
+                valid = {item: section for item in section.active if section.is_valid(item)}
+                turns += [(item, section) for item in heapq.nsmallest(limit, valid)]
+        turns.sort(key=lambda turn: turn[0])
+        return [(item[0], section.lines[item[2]].head()) for item, section in turns[:limit]]
 
     def serve(self, entry: Entry, *, in_turn: bool) -> None:
         """Take it out as dispatched and charge its tenant; virtual time only moves with those whose turn it was."""
         if in_turn:
             self.virtual_time = max(self.virtual_time, self._tenants[entry.tenant].tag)
         self.remove(entry)
-        self.charge(entry.tenant, entry.predicted_s)
+        self.charge(entry.tenant, entry.predicted_s / entry.weight)
 
     def charge(self, name: str, seconds: float) -> None:
-        """Add to what the tenant was served; negative where a completion cost less than predicted."""
+        """Add to what the tenant was served, over its weight; negative where a completion cost less than predicted."""
         tenant = self._tenants.get(name)
         if tenant is None:
             return
-        self._head = None
         tenant.tag += seconds
-        if tenant.waiting:
-            self._activate(name, tenant)
+        self.dirty.add(name)
+        if name not in self._paused:
+            for section in tenant.sections:
+                section.activate(name, tenant)
 
-    def alike(self, shape: Shape) -> Entry | None:
-        """The longest waiting request of a shape that may share a micro-batch."""
-        found = self._by_shape.get(shape)
-        return next(iter(found.values())) if found else None
+    def pause(self, name: str) -> None:
+        """Its requests wait until :meth:`resume`; to be called when the tenant was put into the set of paused ones."""
+        tenant = self._tenants.get(name)
+        for section in tenant.sections if tenant else ():
+            section.lines[name].heap_tag = None
+            section.turn_cache = None
+
+    def resume(self, name: str) -> None:
+        tenant = self._tenants.get(name)
+        if tenant is not None:
+            for section in tenant.sections:
+                section.activate(name, tenant)
+
+    def alike(self, shape: Shape, pool: str | None = None, most_s: float = float("inf")) -> Entry | None:
+        """The longest waiting request of a shape that may share a micro-batch on ``pool`` and takes at most ``most_s``."""
+        best: Entry | None = None
+        for section in self._sections.values():
+            alike = section.by_shape.get(shape)
+            if alike is None or (pool is not None and pool not in section.pools):
+                continue
+            found = next((one for one in islice(alike.values(), ALIKE_LOOKAHEAD) if self._may_fill(one, most_s)), None)
+            if found is not None and (best is None or found.seq < best.seq):
+                best = found
+        return best
+
+    def ahead_of(self, name: str) -> tuple[int, float]:
+        """Requests and device seconds expected to go before one that a tenant adds now: its own, and as much of each other's."""
+        tenant = self._tenants.get(name)
+        count, queued_s = (tenant.count, tenant.queued_s) if tenant else (0, 0.0)
+        active = sum(len(section.lines) for section in self._sections.values())
+        return min(len(self._arrivals), (count + 1) * active), min(self.queued_s, queued_s * active + self._mean_s() * active)
 
     def oldest(self) -> Entry | None:
         return next(iter(self._arrivals.values()), None)
@@ -123,21 +232,37 @@ class FairQueue:
 
     def forget_idle(self) -> None:
         """Drop tenants whose past service can no longer matter."""
-        idle = [name for name, tenant in self._tenants.items() if not tenant.waiting and tenant.tag <= self.virtual_time]
+        idle = [name for name, tenant in self._tenants.items() if not tenant.count and tenant.tag <= self.virtual_time]
         for name in idle:
             del self._tenants[name]
+        self.dirty.update(idle)
+        for pools in [pools for pools, section in self._sections.items() if not section.lines]:
+            del self._sections[pools]
 
-    def _activate(self, name: str, tenant: _Tenant) -> None:
-        tenant.heap_tag = tenant.tag
-        heapq.heappush(self._active, (tenant.tag, tenant.order, name))
-        if len(self._active) > 4 * len(self._tenants) + 64:
-            self._active = [(t.tag, t.order, n) for n, t in self._tenants.items() if t.waiting]
-            heapq.heapify(self._active)
+    def tag(self, name: str) -> tuple[float, int] | None:
+        """A tenant's tag and order, None where it is forgotten."""
+        tenant = self._tenants.get(name)
+        return None if tenant is None else (tenant.tag, tenant.order)
 
-    def _turn(self) -> str:
-        while True:
-            tag, _, name = self._active[0]
-            tenant = self._tenants.get(name)
-            if tenant is not None and tenant.heap_tag == tag:
-                return name
-            heapq.heappop(self._active)
+    def restore_tag(self, name: str, tag: float, order: int) -> None:
+        """To be called before anything is pushed."""
+        self._tenants[name] = _Tenant(order=order, tag=tag)
+
+    def _into(self, section: _Section, tenant: _Tenant, entry: Entry) -> None:
+        line = section.lines.get(entry.tenant)
+        if line is None:
+            line = section.lines[entry.tenant] = _Line()
+            tenant.sections.append(section)
+            line.push(entry)
+            if entry.tenant not in self._paused:
+                section.activate(entry.tenant, tenant)
+        else:
+            line.push(entry)
+        if not entry.alone:
+            section.by_shape.setdefault(entry.shape, OrderedDict())[entry.id] = entry
+
+    def _may_fill(self, entry: Entry, most_s: float) -> bool:
+        return entry.predicted_s <= most_s and entry.tenant not in self._paused
+
+    def _mean_s(self) -> float:
+        return self.queued_s / len(self._arrivals) if self._arrivals else 0.0

@@ -1,14 +1,18 @@
-"""The cell's workers and their credit: who has room, who is warm, who is silent."""
+"""The cell's workers and their credit: who has room, who is warm, who is silent, and which of them gets a micro-batch."""
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
+from include.contracts.policy import PoolRule
 from include.contracts.workers import Credit, Hello, WorkerMessage
-from include.scheduling.records import LeaseRecord
+from include.scheduling.records import LeaseRecord, Pools
+
+_NO_RULE = PoolRule()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -30,16 +34,43 @@ class Worker:
         """Credit in micro-batches, never below 0."""
         return max(0, self.slots - len(self.leases) - self.foreign)
 
+    def busy_for(self, now: float) -> float:
+        """Device seconds until it is through with what it holds, as predicted."""
+        return sum(max(0.0, lease.predicted_s - (now - lease.issued_at)) for lease in self.leases.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """What decides between workers for one micro-batch."""
+
+    pools: Pools
+    model: str  #: name/version
+    avoid: str  #: the worker of its last attempt
+    predicted_s: float
+    urgency: float  #: what a second of delay costs in device seconds at price 1
+
+
+@dataclass(slots=True)
+class _Room:
+    """One pool's workers with room, longest without work first."""
+
+    idle: OrderedDict[str, Worker] = field(default_factory=OrderedDict)
+    busy: OrderedDict[str, Worker] = field(default_factory=OrderedDict)
+
+    def __bool__(self) -> bool:
+        return bool(self.idle or self.busy)
+
 
 class Fleet:
-    """Workers by id, with those that have room at hand: idle ones apart from busy ones, longest without work first."""
+    """Workers by id, with those that have room at hand by pool."""
 
-    def __init__(self, *, silent_after_s: float, lookahead: int) -> None:
+    def __init__(self, *, silent_after_s: float, lookahead: int, switch_s: float = 0.0) -> None:
         self._silent_after_s = silent_after_s
         self._lookahead = lookahead
+        self._switch_s = switch_s
         self._workers: dict[str, Worker] = {}
-        self._idle: OrderedDict[str, Worker] = OrderedDict()
-        self._busy: OrderedDict[str, Worker] = OrderedDict()
+        self._rooms: dict[str, _Room] = {}
+        self.open_pools: Pools = frozenset()  #: pools of which some worker has room
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -47,18 +78,17 @@ class Fleet:
     def get(self, worker_id: str) -> Worker | None:
         return self._workers.get(worker_id)
 
-    def has_room(self) -> bool:
-        return bool(self._idle or self._busy)
-
     def live(self, now: float) -> int:
         """Workers heard lately that take work."""
         return sum(1 for worker in self._workers.values() if worker.slots and self._is_live(worker, now))
 
     def admit(self, message: WorkerMessage, now: float) -> Worker:
         """A new worker, or a new incarnation of a known one, without credit yet."""
+        old = self._workers.get(message.worker_id)
+        if old is not None:
+            self._unfile(old)
         worker = Worker(id=message.worker_id, incarnation=message.incarnation, pool=message.pool, heard_at=now)
         self._workers[worker.id] = worker
-        self.settle(worker)
         return worker
 
     def restore(self, worker_id: str, text: str, now: float) -> Worker:
@@ -75,40 +105,77 @@ class Fleet:
 
     def settle(self, worker: Worker) -> None:
         """File the worker where its credit and load say; to be called whenever either changed."""
-        if not worker.free:
-            self._idle.pop(worker.id, None)
-            self._busy.pop(worker.id, None)
+        if worker.slots <= len(worker.leases) + worker.foreign:
+            self._unfile(worker)
             return
-        here, there = (self._busy, self._idle) if worker.leases else (self._idle, self._busy)
+        room = self._rooms.get(worker.pool)
+        if room is None:
+            room = self._rooms[worker.pool] = _Room()
+        here, there = (room.busy, room.idle) if worker.leases else (room.idle, room.busy)
         there.pop(worker.id, None)
         here[worker.id] = worker
+        if worker.pool not in self.open_pools:
+            self.open_pools |= {worker.pool}
 
-    def pick(self, model: str, avoid: str, now: float) -> tuple[Worker, str] | None:
-        """The worker for a micro-batch of ``model`` and why it: idle before busy, then warm, then anyone but ``avoid``."""
-        for group, load in ((self._idle, "idle"), (self._busy, "has room")):
-            seen = self._candidates(group, now)
-            if not seen:
-                continue
-            best = min(seen, key=lambda worker: (worker.id == avoid, model not in worker.warm))
-            if best.id == avoid and group is self._idle and (other := self._candidates(self._busy, now)):
-                best, load = min(other, key=lambda worker: model not in worker.warm), "has room"
-            return best, f"{load}, {'warm' if model in best.warm else 'cold'}"
-        return None
+    def pick(self, placing: Placing, rules: Mapping[str, PoolRule], now: float) -> tuple[Worker, str] | None:
+        """The worker for a micro-batch and why it.
+
+        Never the last attempt's worker where another has room; else the cheapest, where a worker costs its pool's price for the device
+        seconds, and the urgency of the lane for each second until it can start: what it holds already, and loading the model.
+        None, with the silent pools closed, if nobody who lives has room.
+        """
+        best: tuple[tuple[bool, float], Worker] | None = None
+        for worker in self._candidates(placing.pools, now):
+            cost = self._cost(worker, placing, rules.get(worker.pool, _NO_RULE), now)
+            key = (worker.id == placing.avoid, cost)
+            if best is None or key < best[0]:
+                best = key, worker
+        if best is None:
+            return None
+        worker = best[1]
+        price = rules.get(worker.pool, _NO_RULE).price
+        why = f"{'has room' if worker.leases else 'idle'}, {'warm' if placing.model in worker.warm else 'cold'}"
+        return worker, why if price == 1 else f"{why}, price {price:g}"
 
     def forget(self, silent_s: float, now: float) -> list[Worker]:
         """Drop workers that hold nothing and were not heard for ``silent_s``; returns them."""
         gone = [worker for worker in self._workers.values() if not worker.leases and now - worker.heard_at > silent_s]
         for worker in gone:
             del self._workers[worker.id]
-            self._idle.pop(worker.id, None)
-            self._busy.pop(worker.id, None)
+            self._unfile(worker)
         return gone
+
+    def _cost(self, worker: Worker, placing: Placing, rule: PoolRule, now: float) -> float:
+        delay = worker.busy_for(now) if worker.leases else 0.0
+        if placing.model not in worker.warm:
+            delay += self._switch_s
+        # An idle worker goes before one that is about to be idle, whatever the prediction of that is worth.
+        return placing.urgency * delay + rule.price * placing.predicted_s + (1e-6 if worker.leases else 0.0)
+
+    def _unfile(self, worker: Worker) -> None:
+        room = self._rooms.get(worker.pool)
+        if room is not None:
+            room.idle.pop(worker.id, None)
+            room.busy.pop(worker.id, None)
+            self._close_if_empty(worker.pool, room)
+
+    def _close_if_empty(self, pool: str, room: _Room) -> None:
+        if not room and pool in self.open_pools:
+            self.open_pools -= {pool}
 
     def _is_live(self, worker: Worker, now: float) -> bool:
         return now - worker.heard_at <= self._silent_after_s
 
-    def _candidates(self, group: OrderedDict[str, Worker], now: float) -> list[Worker]:
-        """The first few with room; silent ones are taken out until they are heard again."""
+    def _candidates(self, pools: Pools, now: float) -> Iterable[Worker]:
+        """The first few with room of each pool, idle and busy."""
+        for pool in sorted(pools & self.open_pools) if len(pools) > 1 else pools & self.open_pools:
+            room = self._rooms[pool]
+            yield from self._first_live(room.idle, now)
+            yield from self._first_live(room.busy, now)
+            self._close_if_empty(pool, room)
+
+    def _first_live(self, group: OrderedDict[str, Worker], now: float) -> list[Worker]:
+        """The first few; silent ones are taken out until they are heard again."""
         seen = list(islice(group.values(), self._lookahead))
         silent = [worker for worker in seen if not self._is_live(worker, now)]
         while silent:

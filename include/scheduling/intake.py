@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+from math import inf
+from typing import Any
+
 from include.contracts import topics
 from include.contracts.control import Cancel
 from include.contracts.errors import Reason, ReasonCode, RefusedError
-from include.contracts.events import State, StatusEvent, event_id
+from include.contracts.events import Admission, Lane, State, StatusEvent, event_id
 from include.contracts.requests import GenerationRequest, ServiceClass
+from include.routing.classify import Classified
 from include.routing.parse import Refusal
 from include.scheduling.cell import SOURCE_TOPIC, Cell
-from include.scheduling.records import Entry, Phase
+from include.scheduling.records import Entry
 from include.scheduling.store import Table
+from include.scheduling.timers import Alarm
 
 _NOT_READ_YET = frozenset({ReasonCode.UNKNOWN_MODEL, ReasonCode.UNKNOWN_SCENARIO})
 
@@ -59,6 +65,7 @@ class Intake:
             owner = cell.ids.owner(refusal.request_id)
         reason = refusal.reason if owner is None else _id_reason(refusal, owner)
         cell.stats.reasons[reason.code] += 1
+        cell.stats.admissions[_outcome(reason.code)] += 1
         if owner is None and refusal.request_id is not None and refusal.tenant is not None:
             cell.stats.outcomes[State.REFUSED] += 1
             cell.emit(
@@ -122,27 +129,43 @@ class Intake:
     def _try_to_queue(self, entry: Entry, now: float) -> Reason | None:
         """Queue it, or say why not."""
         cell = self._cell
-        if entry.deadline <= now:
-            return Reason(code=ReasonCode.DEADLINE_PASSED, field="deadline_at", message="deadline_at has passed already; send a later one")
         try:
-            resolved = cell.catalog.resolve(entry.request)
+            found = cell.classifier.classify(entry.request, entry.service_class, partial(self._level, now=now))
         except RefusedError as error:
             return error.reason
-        entry.resolve(resolved.model, resolved.task, resolved.predicted_s)
-        entry.lane = cell.catalog.lane(entry.service_class, entry.request.tier)
-        full = self._full(entry, now)
-        if full is not None:
+        entry.resolve(found.model, found.task, found.prediction.seconds, found.prediction.low_s)
+        entry.lane, entry.pools = found.lane, found.pools
+        refused = _too_late(entry, now) or self._full(entry, now) or cell.quotas.check(entry, now)
+        if refused is not None:
             entry.task = None
-            return full
-        if entry.phase is Phase.HELD and cell.held.pop(entry.id, None) is None:
+            return refused
+        entry.admission = self._admission(entry, found)
+        entry.weight = cell.catalog.quota(entry.tenant, entry.request.tier).weight
+        cell.quotas.admit(entry, now)
+        cell.stats.admissions[entry.admission] += 1
+        if cell.held.pop(entry.id, None) is None:
             cell.accept(entry, now)
-        cell.enqueue(entry, now)
+        cell.enqueue(entry, now, **_classification(found))
         cell.store.put(Table.REQUESTS, entry.id, entry.encode())
         if entry.id in self._cancels:
             self._cancel_early(entry, now)
         return None
 
+    def _level(self, lane: Lane, *, now: float) -> int:
+        """The rung of the ladder that a lane's backlog asks for."""
+        cell = self._cell
+        policy = cell.catalog.policy
+        return cell.learned.ladder.level(lane, cell.backlog(lane) / policy.lane_bound_s[lane], policy, now)
+
+    def _admission(self, entry: Entry, found: Classified) -> Admission:
+        if found.level:
+            return Admission.DEGRADED
+        return Admission.DEFERRED if entry.service_class is ServiceClass.BATCH and not self._cell.batch_open else Admission.ADMITTED
+
     def _full(self, entry: Entry, now: float) -> Reason | None:
+        """Why a realtime request finds no room. A batch request waits in its topic while there is none, and is taken once it was read."""
+        if entry.service_class is not ServiceClass.REALTIME:
+            return None
         cell = self._cell
         bound, queued = cell.catalog.policy.lane_bound_s[entry.lane], cell.backlog(entry.lane)
         if queued + entry.predicted_s <= bound or not queued:
@@ -155,6 +178,8 @@ class Intake:
         cell = self._cell
         cell.accept(entry, now)
         cell.held[entry.id] = entry
+        if entry.deadline < inf:
+            cell.timers.set(Alarm.EXPIRY, entry.id, entry.deadline)
         cell.store.put(Table.REQUESTS, entry.id, entry.encode())
 
     def _cancel(self, entry: Entry, now: float) -> None:
@@ -174,6 +199,28 @@ class Intake:
             del self._cancels[entry.id]
             self._cell.store.remove(Table.CANCELS, entry.id)
             self._cancel(entry, now)
+
+
+def _too_late(entry: Entry, now: float) -> Reason | None:
+    if entry.deadline <= now:
+        return Reason(code=ReasonCode.DEADLINE_PASSED, field="deadline_at", message="deadline_at has passed already; send a later one")
+    if entry.deadline < now + entry.least_s:
+        text = f"deadline_at is in {entry.deadline - now:.1f} s, but this takes {entry.least_s:.1f} s at least; send a later one"
+        return Reason(code=ReasonCode.DEADLINE_PASSED, field="deadline_at", message=text)
+    return None
+
+
+def _classification(found: Classified) -> dict[str, Any]:
+    """What the decision trace tells of it."""
+    band = [round(found.prediction.low_s, 4), round(found.prediction.high_s, 4)]
+    trace = {"band_gpu_s": band, "samples": found.prediction.samples}
+    return {**trace, "ladder_level": found.level} if found.level else trace
+
+
+def _outcome(code: ReasonCode) -> Admission:
+    if code is ReasonCode.RATE_LIMITED:
+        return Admission.RATE_LIMITED
+    return Admission.OVERLOADED if code is ReasonCode.OVERLOADED else Admission.REFUSED
 
 
 def _id_reason(refusal: Refusal, owner: str) -> Reason:

@@ -9,11 +9,16 @@ from enum import Enum, auto
 from pydantic_core import to_json
 
 from include.contracts.dispatch import RenderTask
-from include.contracts.events import Lane
+from include.contracts.events import Admission, Estimate, Lane
 from include.contracts.requests import GenerationRequest, ServiceClass
 
 #: Model name, width, height, steps, guided: what requests must share to render together. The version is added at dispatch.
 Shape = tuple[str, int, int, int, bool]
+
+#: Names of pools.
+Pools = frozenset[str]
+
+_FORMAT = "2"
 
 
 class Phase(Enum):
@@ -38,12 +43,19 @@ class Entry:
     task: RenderTask | None = None  #: None only while held
     shape: Shape = ("", 0, 0, 0, False)
     predicted_s: float = 0.0  #: device seconds
+    least_s: float = 0.0  #: device seconds it takes at least, as far as one can tell
+    weight: float = 1.0  #: of its tenant, against the others of its lane
+    pools: Pools = frozenset()  #: where it may render
+    admission: Admission = Admission.ADMITTED
+    estimate: Estimate | None = None  #: of its wait, as it was last told
     dispatches: int = 0  #: leases so far; an event's ``attempt``
     failures: int = 0  #: attempts that count against ``max_attempts``
     not_before: float = 0.0  #: end of the backoff
     alone: bool = False  #: renders in a micro-batch of its own
     lease: LeaseRecord | None = None
     last_worker: str = ""
+    queued_at: float = 0.0  #: when it last came into its lane
+    passed_over: int = 0  #: times that it let others go before it for the sake of a loaded model
     dispatched_at: float = 0.0
     progress_at: float = 0.0  #: when progress was last announced
     id: str = field(init=False)
@@ -54,18 +66,20 @@ class Entry:
         self.id, self.tenant = self.request.request_id, self.request.tenant
         self.deadline = float("inf") if self.request.deadline_at is None else self.request.deadline_at
 
-    def resolve(self, model: str, task: RenderTask, predicted_s: float) -> None:
+    def resolve(self, model: str, task: RenderTask, predicted_s: float, least_s: float = 0.0) -> None:
         """Give it its task; what it asks of the device stays that, whatever becomes of its model's defaults."""
-        self.task, self.predicted_s = task, predicted_s
+        self.task, self.predicted_s, self.least_s = task, predicted_s, least_s
         self.shape = (model, task.width, task.height, task.steps, task.guided)
 
     def encode(self) -> str:
         """Tab-separated fields, the original last, since only it may hold a tab. A held request has no lane, model and task yet."""
-        fields = (self.service_class.value, repr(self.accepted_at), str(self.seq))
         if self.task is None:
-            return "\t".join((*fields, "", "", "", "", self.raw))
-        task = self.task.model_dump_json(exclude_none=True)
-        return "\t".join((*fields, self.lane.value, self.shape[0], repr(self.predicted_s), task, self.raw))
+            return f"{_FORMAT}\t{self.service_class.value}\t{self.accepted_at!r}\t{self.seq}\t\t\t\t\t\t\t\t\t{self.raw}"
+        task, pools = self.task.model_dump_json(exclude_none=True), ",".join(sorted(self.pools))
+        return (
+            f"{_FORMAT}\t{self.service_class.value}\t{self.accepted_at!r}\t{self.seq}\t{self.lane.value}\t{self.shape[0]}"
+            f"\t{self.predicted_s!r}\t{self.least_s!r}\t{self.weight!r}\t{pools}\t{self.admission.value}\t{task}\t{self.raw}"
+        )
 
     def encode_attempts(self) -> str:
         return f"{self.dispatches}\t{self.failures}\t{self.not_before!r}\t{self.last_worker}"
@@ -76,8 +90,12 @@ class Entry:
 
 
 def decode_entry(text: str) -> Entry:
-    """Read back what :meth:`Entry.encode` wrote."""
-    service_class, accepted_at, seq, lane, model, predicted_s, task, raw = text.split("\t", 7)
+    """Read back what :meth:`Entry.encode` of this release or of the one before wrote; that one's entries have no pools yet."""
+    if text.startswith(_FORMAT + "\t"):
+        _, service_class, accepted_at, seq, lane, model, predicted_s, least_s, weight, pools, admission, task, raw = text.split("\t", 12)
+    else:
+        service_class, accepted_at, seq, lane, model, predicted_s, task, raw = text.split("\t", 7)
+        least_s, weight, pools, admission = "0", "1", "", Admission.ADMITTED.value
     entry = Entry(
         request=GenerationRequest.from_json(raw.encode("latin-1")),
         raw=raw,
@@ -88,7 +106,9 @@ def decode_entry(text: str) -> Entry:
         lane=Lane(lane) if lane else Lane.LOW,
     )
     if task:
-        entry.resolve(model, RenderTask.model_validate_json(task), float(predicted_s))
+        entry.resolve(model, RenderTask.model_validate_json(task), float(predicted_s), float(least_s))
+        entry.weight, entry.admission = float(weight), Admission(admission)
+        entry.pools = frozenset(pools.split(",")) if pools else frozenset()
     return entry
 
 
@@ -105,6 +125,8 @@ class LeaseRecord:
     expires_at: float
     entries: dict[str, Entry] = field(default_factory=dict)
     started: bool = False
+    size: int = 0  #: requests it was given out with; 0 where the release before gave it
+    predicted_s: float = 0.0  #: device seconds of all of them
     missed: int = 0  #: heartbeats in a row that did not report it, once it was due to be reported
 
     def encode(self) -> str:
@@ -115,6 +137,8 @@ class LeaseRecord:
                 "pool": self.pool,
                 "model_version": self.model_version,
                 "issued_at": self.issued_at,
+                "size": self.size,
+                "predicted_s": self.predicted_s,
                 "requests": {name: [entry.dispatches, entry.failures, entry.last_worker] for name, entry in self.entries.items()},
             }
         ).decode()

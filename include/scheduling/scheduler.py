@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 from include.contracts import topics
-from include.contracts.control import AnyControlMessage, Cancel
-from include.contracts.events import Lane
+from include.contracts.control import AnyControlMessage, Cancel, Policy, TenantQuota
+from include.contracts.events import Lane, SharesEvent
 from include.contracts.requests import GenerationRequest, ServiceClass
 from include.contracts.workers import AnyWorkerMessage
 from include.routing.catalog import Catalog
 from include.routing.parse import Refusal, parse_control
+from include.scheduling.batch_room import BatchRoom
 from include.scheduling.cell import Cell, Decision
 from include.scheduling.dispatcher import Dispatcher
 from include.scheduling.fleet import Worker
@@ -45,12 +46,13 @@ class Scheduler:
         tuning: Tuning | None = None,
     ) -> None:
         catalog = Catalog(default_policy(lease_s=lease_s, max_attempts=max_attempts), default_model)
-        self._cell = Cell(cell, store, catalog, tuning or Tuning())
+        self._cell = Cell(cell, pools, store, catalog, tuning or Tuning())
         self._intake = Intake(self._cell)
-        self._desk = WorkerDesk(self._cell, pools)
+        self._desk = WorkerDesk(self._cell)
         self._dispatcher = Dispatcher(self._cell)
+        self._batch_room = BatchRoom(self._cell)
         self._restored = False
-        self._cleaned_at = 0.0
+        self._cleaned_at = self._saved_at = 0.0
 
     def submit(self, request: GenerationRequest, raw: str, service_class: ServiceClass, now: float) -> list[Decision]:
         """``raw`` is the original message as ISO-8859-1; a dead letter gives it back."""
@@ -76,6 +78,10 @@ class Scheduler:
         else:
             self._cell.catalog.put(message)
             self._cell.store.put(Table.CONTROL, message.key, raw)
+            if isinstance(message, Policy):
+                self._move_shares(now)
+            if isinstance(message, Policy | TenantQuota):
+                self._cell.review_caps()
             for model in list(self._cell.parked):
                 if self._cell.catalog.route(model) is not None:
                     self._cell.unpark(model)
@@ -101,6 +107,9 @@ class Scheduler:
                 self._cell.requeue(self._cell.entries[name], now)
         if self._cell.held:
             self._intake.release_held(now)
+        self._move_shares(now)
+        self._cell.take_account()
+        self._save(now)
         self._clean(now)
         return self._conclude(now)
 
@@ -108,6 +117,11 @@ class Scheduler:
     def busy(self) -> bool:
         """Whether there is anything that time alone can move on."""
         return bool(self._cell.entries or self._intake.waiting_cancels)
+
+    def batch_open(self, now: float) -> bool:
+        """Whether batch requests may come in; those that come all the same are taken."""
+        self._cell.batch_open = self._batch_room.is_open(now)
+        return self._cell.batch_open
 
     @property
     def stats(self) -> Stats:
@@ -123,6 +137,18 @@ class Scheduler:
     def oldest_wait_s(self, lane: Lane, now: float) -> float:
         oldest = self._cell.lanes[lane].oldest()
         return 0.0 if oldest is None else max(0.0, now - oldest.accepted_at)
+
+    def share(self, lane: Lane) -> float:
+        """Share of the device time that is guaranteed to a lane now."""
+        return self._cell.lanes.floors[lane]
+
+    def estimate_error(self) -> float:
+        """How far the share of waits that end within their estimate's band is from the four in five that are meant to."""
+        return self._cell.learned.waits.calibration_error
+
+    def cost_error(self) -> float:
+        """Typical relative error of predicted device seconds."""
+        return self._cell.learned.costs.error()
 
     def in_flight(self) -> int:
         return sum(len(lease.entries) for lease in self._cell.leases.values())
@@ -148,12 +174,33 @@ class Scheduler:
 
     def _conclude(self, now: float) -> list[Decision]:
         self._dispatcher.dispatch(now)
+        self._cell.take_note()
         return self._cell.take_decisions()
 
     def _expire(self, entry: Entry, now: float) -> None:
         """A deadline concerns those that wait; what a worker renders already may still come late."""
         if entry.lease is None:
             self._cell.expire(entry, now)
+
+    def _move_shares(self, now: float) -> None:
+        """Let the lanes' guaranteed shares follow their waits, and tell of each move."""
+        cell, policy = self._cell, self._cell.catalog.policy
+        for lane in Lane:
+            cell.learned.drain.waiting(lane, bool(cell.lanes[lane]), now)
+        oldest = {lane: self.oldest_wait_s(lane, now) for lane in Lane if len(cell.lanes[lane])}
+        move = cell.learned.shares.update(oldest, policy.lane_floor, policy.lane_objective_s, now)
+        if move is None:
+            cell.lanes.set_floors(cell.learned.shares.shares)
+            return
+        cell.lanes.set_floors(move.after)
+        cell.stats.share_moves += 1
+        event_id = f"{cell.name}:shares:{now!r}"
+        cell.emit(SharesEvent(event_id=event_id, cell=cell.name, at=now, before=move.before, after=move.after, reason=move.reason))
+
+    def _save(self, now: float) -> None:
+        if now - self._saved_at >= self._cell.tuning.learned_every_s:
+            self._saved_at = now
+            self._cell.learned.save()
 
     def _clean(self, now: float) -> None:
         if now - self._cleaned_at < _CLEAN_EVERY_S:
@@ -162,12 +209,15 @@ class Scheduler:
         self._cell.ids.clean(now, self._cell.entries, at_most=20_000)
         self._intake.clean(now)
         self._desk.clean(now)
+        self._cell.learned.forget_idle(now)
         for lane in Lane:
             self._cell.lanes[lane].forget_idle()
 
     def _restore(self, now: float) -> None:
         self._restore_catalog(now)
         self._cell.ids.restore()
+        self._cell.restore_fairness()
+        self._cell.learned.restore()
         self._restore_entries()
         for name, text in self._cell.store.items(Table.LEASES):
             self._restore_lease(name, text, now)
@@ -192,10 +242,16 @@ class Scheduler:
             entry = decode_entry(text)
             cell.entries[name] = entry
             cell.next_seq = max(cell.next_seq, entry.seq + 1)
+            cell.quotas.opened(entry.tenant)
             if name in attempts:
                 entry.decode_attempts(attempts[name])
             if entry.request.deadline_at is not None:
-                cell.timers.set(Alarm.EXPIRY, name, entry.request.deadline_at)
+                cell.timers.set(Alarm.EXPIRY, name, entry.deadline - entry.least_s)
+            if entry.task is None:
+                continue
+            # An entry of the release before has no pools yet.
+            entry.pools = entry.pools or cell.classifier.pools(entry.request, entry.task, entry.shape[0], entry.lane) or cell.pools
+            entry.queued_at = entry.accepted_at
 
     def _restore_lease(self, name: str, text: str, now: float) -> None:
         cell, saved = self._cell, json.loads(text)
@@ -206,6 +262,8 @@ class Scheduler:
             entry.dispatches, entry.failures, entry.last_worker = dispatches, failures, last_worker
             entry.phase, entry.lease, entry.dispatched_at = Phase.LEASED, lease, lease.issued_at
             lease.entries[request_id] = entry
+            if cell.quotas.started(entry):
+                cell.lanes.pause(entry.tenant)
         cell.leases[name] = lease
         cell.timers.set(Alarm.LEASE, name, lease.expires_at)
 

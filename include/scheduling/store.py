@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from enum import StrEnum
+
+from include.contracts.base import Label
 
 
-class Table(StrEnum):
+class Table(Label):
     REQUESTS = "requests"  #: accepted and not yet terminal, with their original text
     ATTEMPTS = "attempts"  #: dispatches and failures so far of requests that are back in their lane
     LEASES = "leases"  #: current leases
@@ -15,6 +16,8 @@ class Table(StrEnum):
     CONTROL = "control"  #: the last good control message of each key
     WORKERS = "workers"  #: the current incarnation of each worker
     CANCELS = "cancels"  #: cancellations that came before their request
+    FAIRNESS = "fairness"  #: what each tenant was served, and each lane is owed
+    LEARNED = "learned"  #: costs, batch sizes, estimates, shares: written now and then, since losing a little does no harm
 
 
 class StateStore(ABC):

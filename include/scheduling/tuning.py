@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
-from include.contracts.control import LaneRule, Policy
+from include.contracts.control import Policy
 from include.contracts.events import Lane
+from include.contracts.policy import LaneRule
 from include.contracts.requests import ServiceClass, Tier
 
 HEARTBEAT_S = 1.0
-
-
-def _floors() -> dict[Lane, float]:
-    return {Lane.HIGH: 0.5, Lane.NORMAL: 0.15, Lane.LOW: 0.05}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +28,26 @@ class Tuning:
     control_grace_s: float = 5.0  #: a fresh start waits this long for the control topic before it calls a model unknown
     early_cancel_s: float = 60.0  #: how long a cancellation waits for its request
     affinity_lookahead: int = 16  #: workers with room looked at for one that has the model loaded
-    floors: dict[Lane, float] = field(default_factory=_floors)  #: share of device time that a backlogged lane gets at least
+    model_switch_s: float = 5.0  #: what loading a model costs a worker that has another
+    affinity_heads: int = 8  #: tenants' heads looked at for one whose model a cold worker has loaded
+    affinity_passes: int = 4  #: times that a head lets others go before it for that
+    shares_every_s: float = 5.0  #: shares of lanes move at most this often
+    learn_every_s: float = 0.005  #: at most one completion in this time teaches what things cost; more would teach little
+    learned_every_s: float = 5.0  #: what was learned is written at most this often
 
 
+#: Of what costs more than the rules below say.
 _LANES = {
     (ServiceClass.REALTIME, Tier.ENTERPRISE): Lane.HIGH,
-    (ServiceClass.REALTIME, Tier.PRO): Lane.HIGH,
+    (ServiceClass.REALTIME, Tier.PRO): Lane.NORMAL,
     (ServiceClass.REALTIME, Tier.FREE): Lane.NORMAL,
     (ServiceClass.BATCH, Tier.ENTERPRISE): Lane.NORMAL,
     (ServiceClass.BATCH, Tier.PRO): Lane.LOW,
     (ServiceClass.BATCH, Tier.FREE): Lane.LOW,
 }
+
+#: What takes minutes does not hold up what takes seconds.
+_LONG = (LaneRule(service_class=ServiceClass.REALTIME, tier=Tier.PRO, lane=Lane.HIGH, max_gpu_s=120.0),)
 
 
 def default_policy(*, lease_s: float = 30.0, max_attempts: int = 3) -> Policy:
@@ -49,7 +55,7 @@ def default_policy(*, lease_s: float = 30.0, max_attempts: int = 3) -> Policy:
     return Policy(
         at=0.0,
         by="built in",
-        lanes=tuple(LaneRule(service_class=service_class, tier=tier, lane=lane) for (service_class, tier), lane in _LANES.items()),
+        lanes=tuple(LaneRule(service_class=service_class, tier=tier, lane=lane) for (service_class, tier), lane in _LANES.items()) + _LONG,
         lease_s=lease_s,
         max_attempts=max_attempts,
         lane_bound_s={Lane.HIGH: 600.0, Lane.NORMAL: 3600.0, Lane.LOW: 36000.0},

@@ -18,6 +18,7 @@ from include.contracts.workers import (
     Started,
     WorkerMessage,
 )
+from include.routing.cost_model import Work
 from include.scheduling.cell import Cell
 from include.scheduling.fleet import Worker, encode_worker
 from include.scheduling.records import Entry, LeaseRecord, Phase
@@ -40,15 +41,15 @@ class WorkerDesk:
     another incarnation is ignored, unless the current one has fallen silent: then its Hello was lost.
     """
 
-    def __init__(self, cell: Cell, pools: frozenset[str]) -> None:
+    def __init__(self, cell: Cell) -> None:
         self._cell = cell
-        self._pools = pools
+        self._learns_at = 0.0
 
     def take(self, message: AnyWorkerMessage, raw: str, now: float) -> None:
         if message.cell != self._cell.name:
             return
-        if message.pool not in self._pools:
-            text = f"pool: this cell has no pool {message.pool}; it has {', '.join(sorted(self._pools))}"
+        if message.pool not in self._cell.pools:
+            text = f"pool: this cell has no pool {message.pool}; it has {', '.join(sorted(self._cell.pools))}"
             self._cell.dead_letter(topics.WORKERS, raw, Reason(code=ReasonCode.INVALID_FIELD, field="pool", message=text), now)
             return
         if isinstance(message, Completed):
@@ -181,7 +182,10 @@ class WorkerDesk:
             if entry.lease is not None:
                 cell.retry(entry, Reason(code=ReasonCode.RENDER_FAILED, message=trouble), now)
             return
-        cell.lanes[entry.lane].charge(entry.tenant, _correction(entry.predicted_s, message.usage.gpu_seconds))
+        self._settle(entry, message)
+        if not message.cached and now >= self._learns_at:
+            self._learns_at = now + cell.tuning.learn_every_s
+            self._learn(entry, message)
         self._remember_if_last(entry)
         cell.finish(
             entry,
@@ -194,6 +198,23 @@ class WorkerDesk:
             usage=message.usage,
             trace={"lease_id": message.lease_id, "cached": message.cached, "failures": entry.failures},
         )
+
+    def _settle(self, entry: Entry, message: Completed) -> None:
+        """What it really cost, to its tenant's account."""
+        correction = _correction(entry.predicted_s, message.usage.gpu_seconds)
+        self._cell.lanes[entry.lane].charge(entry.tenant, correction / entry.weight)
+        self._cell.quotas.correct(entry.tenant, correction)
+
+    def _learn(self, entry: Entry, message: Completed) -> None:
+        """What it really cost, to whoever predicts the next."""
+        cell, actual_s = self._cell, message.usage.gpu_seconds
+        route = cell.catalog.route(entry.shape[0])
+        if route is None or entry.task is None:
+            return
+        model, learned = f"{entry.shape[0]}/{message.model_version}", cell.learned
+        learned.changed_costs.update(learned.costs.observe(model, Work.of(entry.task), actual_s, route.defaults, message.pool))
+        if entry.lease is not None and entry.lease.size:
+            learned.batches.observe((model, entry.shape, message.pool), entry.lease.size, actual_s)
 
     def _failed(self, message: Failed, now: float) -> None:
         lease = self._cell.leases.get(message.lease_id)

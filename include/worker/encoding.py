@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from include.contracts.dispatch import ModelRef
+from include.contracts.dispatch import ModelRef, RenderTask
 from include.contracts.requests import ImageFormat
 from include.worker.render import Item
 
@@ -21,8 +21,9 @@ _ASCII = b"ASCII\0\0\0"  #: the character code that a UserComment begins with
 
 
 def parameters_of(item: Item, model: ModelRef) -> dict[str, Any]:
-    """All that it takes to render the image again."""
+    """All that it takes to make the image again; ``width`` and ``height`` are those it rendered at, before it was scaled up."""
     task = item.task
+    scaled = {} if task.upscale_to is None else {"upscaled_to": list(task.upscale_to)}
     return {
         "prompt": task.prompt,
         "negative_prompt": task.negative_prompt,
@@ -35,7 +36,15 @@ def parameters_of(item: Item, model: ModelRef) -> dict[str, Any]:
         "model_version": model.version,
         "model_digest": model.digest,
         "degraded": list(task.degraded),
+        **scaled,
     }
+
+
+def scaled_up(image: Image.Image, task: RenderTask) -> Image.Image:
+    """The image at the size that was asked for, where it rendered smaller."""
+    if task.upscale_to is None or image.size == task.upscale_to:
+        return image
+    return image.resize(task.upscale_to, Image.Resampling.LANCZOS)
 
 
 def encode_image(image: Image.Image, image_format: ImageFormat, parameters: dict[str, Any]) -> bytes:

@@ -14,7 +14,7 @@ from include.contracts.dispatch import ModelRef, RenderTask
 from include.contracts.events import ImageResult
 from include.contracts.objects import MEDIA_TYPES, image_key
 from include.storage import ObjectInfo, ObjectStore, StoreUnavailable
-from include.worker.encoding import encode_image, parameters_of
+from include.worker.encoding import encode_image, parameters_of, scaled_up
 from include.worker.render import MAX_SEED, Item
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,9 @@ class ResultStore:
         return found
 
     def put(self, item: Item, image: Image, model: ModelRef) -> tuple[ImageResult, bool]:
-        """What is stored for the item, and whether it was there before."""
+        """What is stored for the item, at the size that was asked for, and whether it was there before."""
         task = item.task
+        image = scaled_up(image, task)
         data = encode_image(image, task.image_format, parameters_of(item, model))
         key = image_key(task.tenant, task.request_id, item.index, task.image_format)
         media_type = MEDIA_TYPES[task.image_format]
@@ -80,13 +81,14 @@ class ResultStore:
 
 
 def _described(task: RenderTask, index: int, info: ObjectInfo) -> ImageResult:
+    width, height = task.upscale_to or (task.width, task.height)
     return ImageResult(
         index=index,
         key=info.key,
         sha256=info.sha256,
         size_bytes=info.size,
-        width=task.width,
-        height=task.height,
+        width=width,
+        height=height,
         seed=(task.seed + index) % MAX_SEED,
         media_type=MEDIA_TYPES[task.image_format],
     )

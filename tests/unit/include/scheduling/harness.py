@@ -95,7 +95,7 @@ class Desk:
         return self.take(self.scheduler.on_worker(message, message.to_json().decode("latin-1"), self.now))
 
     def hello(self, worker_id: str = "w-0", incarnation: str = "i-1", **fields: Any) -> list[Decision]:
-        return self.worker(Hello(**self._identity(worker_id, incarnation), **{"slots": 1, **fields}))
+        return self.worker(Hello(**{**self._identity(worker_id, incarnation), "slots": 1, **fields}))
 
     def credit(self, worker_id: str = "w-0", incarnation: str = "i-1", held: Iterable[str] | None = None, **fields: Any) -> list[Decision]:
         """A heartbeat; by default the worker holds what it was given."""
@@ -103,10 +103,10 @@ class Desk:
             held = [
                 lease.id for lease in self.scheduler.leases().values() if (lease.worker_id, lease.incarnation) == (worker_id, incarnation)
             ]
-        return self.worker(Credit(**self._identity(worker_id, incarnation), held=tuple(held), **{"slots": 1, **fields}))
+        return self.worker(Credit(**{**self._identity(worker_id, incarnation), "held": tuple(held), "slots": 1, **fields}))
 
-    def goodbye(self, worker_id: str = "w-0", incarnation: str = "i-1") -> list[Decision]:
-        return self.worker(Goodbye(**self._identity(worker_id, incarnation)))
+    def goodbye(self, worker_id: str = "w-0", incarnation: str = "i-1", **fields: Any) -> list[Decision]:
+        return self.worker(Goodbye(**{**self._identity(worker_id, incarnation), **fields}))
 
     def started(self, lease: Lease) -> list[Decision]:
         return self.worker(Started(**self._holder(lease), lease_id=lease.lease_id))
@@ -154,7 +154,7 @@ class Desk:
         return {"worker_id": worker_id, "incarnation": incarnation, "cell": CELL, "pool": POOL, "at": self.now}
 
     def _holder(self, lease: Lease) -> dict[str, Any]:
-        return self._identity(lease.worker_id, lease.incarnation)
+        return {**self._identity(lease.worker_id, lease.incarnation), "pool": lease.pool}
 
 
 def events(decisions: list[Decision]) -> list[StatusEvent]:

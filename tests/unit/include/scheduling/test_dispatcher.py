@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from include.contracts.events import State
 from include.contracts.requests import ServiceClass, Tier
 from tests.unit.include.scheduling.harness import Desk, events, leases, route
@@ -59,12 +61,22 @@ def test_a_batch_takes_in_other_tenants_and_lower_lanes_but_tells_nobody_of_the_
     assert desk.last("r-3").trace["batch_size"] == 3
 
 
-def test_an_idle_worker_goes_before_a_warm_one_that_is_busy(desk: Desk) -> None:
+@pytest.mark.parametrize(("steps", "second"), [(4, "warm"), (40, "cold")])
+def test_waiting_for_a_warm_worker_is_weighed_against_loading_the_model(desk: Desk, steps: int, second: str) -> None:
+    """Loading takes 5 s; the warm one is busy for 1 s, or for 10 s."""
     desk.hello("warm", slots=2, warm_models=("emoji/1",))
-    desk.submit("r-1")
+    desk.submit("r-1", steps=steps)
     desk.hello("cold", slots=2)
     desk.submit("r-2")
-    assert [desk.leased(name).worker_id for name in ("r-1", "r-2")] == ["warm", "cold"]
+    assert [desk.leased(name).worker_id for name in ("r-1", "r-2")] == ["warm", second]
+
+
+def test_of_equally_cold_workers_the_idle_one_is_chosen(desk: Desk) -> None:
+    desk.hello("busy", slots=2)
+    desk.submit("r-1")
+    desk.hello("idle", slots=2)
+    desk.submit("r-2")
+    assert [desk.leased(name).worker_id for name in ("r-1", "r-2")] == ["busy", "idle"]
 
 
 def test_among_idle_workers_a_warm_one_is_chosen(desk: Desk) -> None:

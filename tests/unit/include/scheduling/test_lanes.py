@@ -26,9 +26,8 @@ def fill(lanes: Lanes, lane: Lane, count: int, predicted_s: float = 1.0) -> None
 def serve(lanes: Lanes, count: int) -> list[Entry]:
     served = []
     for _ in range(count):
-        lane = lanes.next()
-        assert lane is not None
-        head = lanes[lane].head()
+        head = lanes.next()
+        assert head is not None
         lanes.serve(head, in_turn=True)
         served.append(head)
     return served
@@ -70,7 +69,9 @@ def test_an_empty_lane_is_owed_nothing(lanes: Lanes) -> None:
 def test_a_batch_is_filled_from_its_own_lane_first(lanes: Lanes) -> None:
     fill(lanes, Lane.LOW, 1)
     fill(lanes, Lane.HIGH, 1)
-    shape = lanes[Lane.LOW].head().shape
+    head = lanes[Lane.LOW].head()
+    assert head is not None
+    shape = head.shape
     found = lanes.alike(shape, Lane.LOW)
     assert found is not None and found.lane is Lane.LOW
     lanes.serve(found, in_turn=True)

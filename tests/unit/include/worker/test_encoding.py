@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from include.contracts.requests import ImageFormat
-from include.worker.encoding import encode_image, parameters_of, read_parameters
+from include.worker.encoding import encode_image, parameters_of, read_parameters, scaled_up
 from include.worker.render import Item
 from tests.support.leases import REF, render_task
 
@@ -37,3 +37,20 @@ def test_a_foreign_image_has_no_parameters(format_name: str) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, format_name)
     assert read_parameters(buffer.getvalue()) is None
+
+
+@pytest.mark.parametrize("image_format", list(ImageFormat))
+def test_a_degraded_image_is_scaled_up_and_says_so(image_format: ImageFormat) -> None:
+    words = ("4 of 8 steps", "16x16 scaled up to 32x32")
+    task = render_task(width=16, height=16, upscale_to=(32, 32), degraded=words, image_format=image_format)
+    image = scaled_up(Image.effect_noise((16, 16), 50).convert("RGB"), task)
+    parameters = read_parameters(encode_image(image, image_format, parameters_of(Item(task, 0), REF)))
+    assert image.size == (32, 32) and parameters is not None
+    assert (parameters["width"], parameters["height"], parameters["upscaled_to"]) == (16, 16, [32, 32])
+    assert parameters["degraded"] == list(words)
+
+
+def test_an_image_that_renders_as_asked_is_left_alone() -> None:
+    image = Image.effect_noise((16, 16), 50)
+    assert scaled_up(image, render_task()) is image
+    assert "upscaled_to" not in parameters_of(Item(render_task(), 0), REF)

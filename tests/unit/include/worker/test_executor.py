@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from include.contracts.dispatch import Revoke
 from include.contracts.errors import ReasonCode
@@ -15,6 +18,7 @@ from include.contracts.requests import ImageFormat
 from include.contracts.workers import RenderProgress, Started
 from include.registry.errors import ModelRejectedError
 from include.storage import StoreUnavailable
+from include.worker.encoding import read_parameters
 from include.worker.pipeline import Pipeline
 from include.worker.render import items_of
 from tests.support.leases import lease_of, render_task
@@ -166,6 +170,33 @@ def test_an_abandoned_lease_says_nothing_because_it_is_handed_back(bench: Bench)
     bench.pipeline = Faulty(bench.pipeline, lambda _: bench.abandon.set())  # type: ignore[assignment]
     assert bench.execute(lease(bench, render_task())) == "the worker ends"
     assert not bench.completed and not bench.failed
+
+
+class TestScaledUp:
+    def test_what_renders_smaller_is_stored_at_the_size_that_was_asked_for(self, bench: Bench) -> None:
+        task = render_task(images=2, upscale_to=(48, 32), degraded=("16x16 scaled up to 48x32",))
+        bench.execute(lease(bench, task))
+        for image in bench.completed[task.request_id].images:
+            data = bench.store.get(image.key)
+            assert (image.width, image.height) == Image.open(io.BytesIO(data)).size == (48, 32)
+            assert (image.sha256, image.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
+            assert (read_parameters(data) or {})["degraded"] == ["16x16 scaled up to 48x32"]
+
+    def test_a_retry_reports_the_stored_size_too(self, bench: Bench) -> None:
+        task = render_task(upscale_to=(32, 32))
+        bench.execute(lease(bench, task))
+        first = bench.completed[task.request_id]
+        bench.execute(lease(bench, task, attempt=2))
+        again = bench.completed[task.request_id]
+        assert again.cached and again.images == first.images and again.images[0].width == 32
+
+    def test_it_renders_in_one_batch_with_what_was_asked_for_at_that_size(self, bench: Bench) -> None:
+        sizes: list[int] = []
+        bench.pipeline = Faulty(bench.pipeline, lambda state: sizes.append(len(state.latents)))  # type: ignore[assignment]
+        small, large = render_task(steps=1), render_task(steps=1, upscale_to=(32, 32))
+        bench.execute(lease(bench, small, large))
+        assert sizes == [2]
+        assert [bench.completed[task.request_id].images[0].width for task in (small, large)] == [16, 32]
 
 
 class TestStoredImages:

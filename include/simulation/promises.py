@@ -1,0 +1,49 @@
+"""The wait that the scheduler's guarantees allow a request when it is admitted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from include.contracts.control import Policy
+from include.contracts.events import Lane
+from include.contracts.requests import Tier
+
+Flow = tuple[Lane, str]
+
+
+class Promises:
+    """From what is guaranteed alone: the lane's floor of the fleet, and the tenant's weighted share of that.
+
+    A request waits at most until its tenant's own queue, itself included, was served at that rate. To that come the rounding errors of the
+    fair queue and of the lanes (one request of the largest seen for each tenant of the lane, at the lane's rate) and the two
+    micro-batches that a worker may hold before it. Tenants count from their first request on, so a tenant that comes new
+    makes later promises longer, not earlier ones; runs whose tenants all send from the start are not troubled by it.
+    """
+
+    def __init__(self, policy: Policy, workers: int) -> None:
+        self._policy = policy
+        self._workers = workers
+        self._queued_s: dict[Flow, float] = defaultdict(float)
+        self._weights: dict[Lane, dict[str, float]] = {lane: {} for lane in Lane}
+        self._largest_s = 0.0
+        self._open: dict[str, tuple[Flow, float]] = {}
+
+    def queued(self, request_id: str, lane: Lane, tenant: str, tier: Tier, predicted_s: float) -> float:
+        """Note a request that went into its lane; returns the seconds until its render begins at the latest."""
+        flow = (lane, tenant)
+        self._open[request_id] = (flow, predicted_s)
+        self._queued_s[flow] += predicted_s
+        self._weights[lane].setdefault(tenant, self._policy.quotas[tier].weight)
+        self._largest_s = max(self._largest_s, predicted_s)
+        weights = self._weights[lane]
+        lane_rate = self._policy.lane_floor[lane] * self._workers
+        own_rate = lane_rate * weights[tenant] / sum(weights.values())
+        rounding_s = (len(weights) + 1) * self._largest_s / lane_rate
+        return self._queued_s[flow] / own_rate + rounding_s + 2 * self._policy.batch_s
+
+    def left(self, request_id: str) -> None:
+        """It was dispatched, or is over."""
+        found = self._open.pop(request_id, None)
+        if found is not None:
+            flow, predicted_s = found
+            self._queued_s[flow] -= predicted_s
