@@ -138,10 +138,12 @@ class Cell:
         """The one terminal event of a request; afterwards only its id is remembered."""
         self._withdraw(entry)
         self.quotas.closed(entry.tenant)
-        self.timers.clear(Alarm.EXPIRY, entry.id)
+        if entry.deadline < inf:
+            self.timers.clear(Alarm.EXPIRY, entry.id)
         del self.entries[entry.id]
         self.store.remove(Table.REQUESTS, entry.id)
-        self.store.remove(Table.ATTEMPTS, entry.id)
+        if entry.noted:
+            self.store.remove(Table.ATTEMPTS, entry.id)
         self.stats.outcomes[state] += 1
         if entry.dispatches and "waited_s" not in details:
             details["waited_s"] = max(0.0, entry.dispatched_at - entry.accepted_at)
@@ -165,7 +167,7 @@ class Cell:
         self.stats.retries += 1
         delay = retry_delay_s(self.tuning, entry.id, entry.failures) if counts else 0.0
         entry.phase, entry.not_before = Phase.DELAYED, now + delay if delay else 0.0
-        self.store.put(Table.ATTEMPTS, entry.id, entry.encode_attempts())
+        self._note_attempts(entry)
         self.announce(entry, State.RETRYING, now, reason=reason, trace={"backoff_s": round(delay, 3), "failures": entry.failures})
         if delay:
             self.timers.set(Alarm.RETRY, entry.id, entry.not_before)
@@ -175,7 +177,7 @@ class Cell:
     def requeue(self, entry: Entry, now: float) -> None:
         """Its backoff is over."""
         entry.not_before = 0.0
-        self.store.put(Table.ATTEMPTS, entry.id, entry.encode_attempts())
+        self._note_attempts(entry)
         self.enqueue(entry, now)
 
     def review_caps(self) -> None:
@@ -244,9 +246,11 @@ class Cell:
         return self.lanes[lane].queued_s
 
     def take_note(self) -> None:
-        """Write down what each tenant was served since this was last called, so that a restored queue is the same queue."""
-        for lane in Lane:
-            queue = self.lanes[lane]
+        """Write down what each tenant was served and each lane is owed, so that a restored queue is the same queue.
+
+        Every tick does. Between two ticks a request is dispatched or two; a restore that forgets them shifts turns by as much.
+        """
+        for lane, queue in self.lanes.queues:
             for name in queue.dirty:
                 tag, key = queue.tag(name), f"{lane}\t{name}"
                 if tag is None:
@@ -254,9 +258,6 @@ class Cell:
                 else:
                     self.store.put(Table.FAIRNESS, key, f"{tag[0]!r}\t{tag[1]}")
             queue.dirty.clear()
-
-    def take_account(self) -> None:
-        """Write down what each lane is owed; every tick does, since what changes in between moves a floor by a request at most."""
         account = self.lanes.account()
         if account != self._account:
             self._account = account
@@ -270,6 +271,10 @@ class Cell:
             lane, name = key.split("\t")
             tag, order = text.split("\t")
             self.lanes[Lane(lane)].restore_tag(name, float(tag), int(order))
+
+    def _note_attempts(self, entry: Entry) -> None:
+        entry.noted = True
+        self.store.put(Table.ATTEMPTS, entry.id, entry.encode_attempts())
 
     def _drain_rate(self, lane: Lane, now: float) -> float:
         """Device seconds a second that a lane gets: what it got lately; before that, all that nobody waits for before it."""

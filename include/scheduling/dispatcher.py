@@ -93,7 +93,7 @@ class Dispatcher:
         batch, bound = self._batch(head, model, worker, now)
         lease = self._record(batch, model, worker, now)
         tasks = tuple(entry.task for entry in batch if entry.task is not None)
-        key = _batch_key(model.key, head.shape)
+        key, key_text = _batch_key(model.key, head.shape)
         lease_s = self._cell.catalog.policy.lease_s
         self._cell.emit(
             Lease(
@@ -111,7 +111,7 @@ class Dispatcher:
                 tasks=tasks,
             )
         )
-        decision = {"lease_id": lease.id, "why_worker": why, "batch_key": str(key), "batch_size": len(batch), "batch_bound": bound}
+        decision = {"lease_id": lease.id, "why_worker": why, "batch_key": key_text, "batch_size": len(batch), "batch_bound": bound}
         for entry in batch:
             self._announce(entry, batch, lease, decision, now)
 
@@ -209,6 +209,8 @@ def _digest(content: list[str]) -> str:
 
 
 @lru_cache(1024)
-def _batch_key(model: str, shape: Shape) -> BatchKey:
+def _batch_key(model: str, shape: Shape) -> tuple[BatchKey, str]:
+    """The key, and its text for the trace."""
     _, width, height, steps, guided = shape
-    return BatchKey(model=model, width=width, height=height, steps=steps, guided=guided)
+    key = BatchKey(model=model, width=width, height=height, steps=steps, guided=guided)
+    return key, str(key)

@@ -109,11 +109,13 @@ class FairQueue:
         self._tenants: dict[str, _Tenant] = {}
         self._sections: dict[Pools, _Section] = {}
         self._arrivals: OrderedDict[str, Entry] = OrderedDict()
+        self._found: tuple[Pools | None, Entry | None] | None = None  #: the last head, and for which rooms
 
     def __len__(self) -> int:
         return len(self._arrivals)
 
     def push(self, entry: Entry) -> None:
+        self._found = None
         name = entry.tenant
         tenant = self._tenants.get(name)
         if tenant is None:
@@ -133,6 +135,7 @@ class FairQueue:
 
     def remove(self, entry: Entry) -> None:
         """Take it out without charging its tenant: cancelled, expired, parked."""
+        self._found = None
         name = entry.tenant
         tenant, section = self._tenants[name], self._sections[entry.pools]
         line = section.lines[name]
@@ -153,15 +156,9 @@ class FairQueue:
 
     def head(self, rooms: Pools | None = None) -> Entry | None:
         """Whose turn it is among those that may go to one of ``rooms``; None when there is none."""
-        best: tuple[float, int, str] | None = None
-        found = None
-        for section in self._sections.values():
-            if rooms is not None and rooms.isdisjoint(section.pools):
-                continue
-            turn = section.turn()
-            if turn is not None and (best is None or turn < best):
-                best, found = turn, section
-        return None if best is None or found is None else found.lines[best[2]].head()
+        if self._found is None or self._found[0] is not rooms:
+            self._found = rooms, self._find_head(rooms)
+        return self._found[1]
 
     def heads(self, rooms: Pools, limit: int) -> list[tuple[float, Entry]]:
         """The next tenants' heads with their tags, lowest first."""
@@ -185,6 +182,7 @@ class FairQueue:
         tenant = self._tenants.get(name)
         if tenant is None:
             return
+        self._found = None
         tenant.tag += seconds
         self.dirty.add(name)
         if name not in self._paused:
@@ -193,12 +191,14 @@ class FairQueue:
 
     def pause(self, name: str) -> None:
         """Its requests wait until :meth:`resume`; to be called when the tenant was put into the set of paused ones."""
+        self._found = None
         tenant = self._tenants.get(name)
         for section in tenant.sections if tenant else ():
             section.lines[name].heap_tag = None
             section.turn_cache = None
 
     def resume(self, name: str) -> None:
+        self._found = None
         tenant = self._tenants.get(name)
         if tenant is not None:
             for section in tenant.sections:
@@ -247,6 +247,17 @@ class FairQueue:
     def restore_tag(self, name: str, tag: float, order: int) -> None:
         """To be called before anything is pushed."""
         self._tenants[name] = _Tenant(order=order, tag=tag)
+
+    def _find_head(self, rooms: Pools | None) -> Entry | None:
+        best: tuple[float, int, str] | None = None
+        found = None
+        for section in self._sections.values():
+            if rooms is not None and rooms.isdisjoint(section.pools):
+                continue
+            turn = section.turn()
+            if turn is not None and (best is None or turn < best):
+                best, found = turn, section
+        return None if best is None or found is None else found.lines[best[2]].head()
 
     def _into(self, section: _Section, tenant: _Tenant, entry: Entry) -> None:
         line = section.lines.get(entry.tenant)

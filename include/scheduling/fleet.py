@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -12,7 +12,13 @@ from include.contracts.policy import PoolRule
 from include.contracts.workers import Credit, Hello, WorkerMessage
 from include.scheduling.records import LeaseRecord, Pools
 
-_NO_RULE = PoolRule()
+#: By whether it holds a lease and whether it has the model loaded.
+_WHY = {
+    (False, True): "idle, warm",
+    (False, False): "idle, cold",
+    (True, True): "has room, warm",
+    (True, False): "has room, cold",
+}
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -39,7 +45,7 @@ class Worker:
         return sum(max(0.0, lease.predicted_s - (now - lease.issued_at)) for lease in self.leases.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Placing:
     """What decides between workers for one micro-batch."""
 
@@ -124,17 +130,14 @@ class Fleet:
         seconds, and the urgency of the lane for each second until it can start: what it holds already, and loading the model.
         None, with the silent pools closed, if nobody who lives has room.
         """
-        best: tuple[tuple[bool, float], Worker] | None = None
-        for worker in self._candidates(placing.pools, now):
-            cost = self._cost(worker, placing, rules.get(worker.pool, _NO_RULE), now)
-            key = (worker.id == placing.avoid, cost)
-            if best is None or key < best[0]:
-                best = key, worker
-        if best is None:
+        candidates = self._candidates(placing.pools, now)
+        if len(candidates) > 1:
+            candidates.sort(key=lambda worker: (worker.id == placing.avoid, self._cost(worker, placing, rules, now)))
+        elif not candidates:
             return None
-        worker = best[1]
-        price = rules.get(worker.pool, _NO_RULE).price
-        why = f"{'has room' if worker.leases else 'idle'}, {'warm' if placing.model in worker.warm else 'cold'}"
+        worker = candidates[0]
+        why = _WHY[bool(worker.leases), placing.model in worker.warm]
+        price = rules[worker.pool].price if worker.pool in rules else 1.0
         return worker, why if price == 1 else f"{why}, price {price:g}"
 
     def forget(self, silent_s: float, now: float) -> list[Worker]:
@@ -145,12 +148,13 @@ class Fleet:
             self._unfile(worker)
         return gone
 
-    def _cost(self, worker: Worker, placing: Placing, rule: PoolRule, now: float) -> float:
+    def _cost(self, worker: Worker, placing: Placing, rules: Mapping[str, PoolRule], now: float) -> float:
         delay = worker.busy_for(now) if worker.leases else 0.0
         if placing.model not in worker.warm:
             delay += self._switch_s
         # An idle worker goes before one that is about to be idle, whatever the prediction of that is worth.
-        return placing.urgency * delay + rule.price * placing.predicted_s + (1e-6 if worker.leases else 0.0)
+        price = rules[worker.pool].price if worker.pool in rules else 1.0
+        return placing.urgency * delay + price * placing.predicted_s + (1e-6 if worker.leases else 0.0)
 
     def _unfile(self, worker: Worker) -> None:
         room = self._rooms.get(worker.pool)
@@ -166,23 +170,29 @@ class Fleet:
     def _is_live(self, worker: Worker, now: float) -> bool:
         return now - worker.heard_at <= self._silent_after_s
 
-    def _candidates(self, pools: Pools, now: float) -> Iterable[Worker]:
+    def _candidates(self, pools: Pools, now: float) -> list[Worker]:
         """The first few with room of each pool, idle and busy."""
-        for pool in sorted(pools & self.open_pools) if len(pools) > 1 else pools & self.open_pools:
+        found: list[Worker] = []
+        for pool in sorted(pools & self.open_pools):
             room = self._rooms[pool]
-            yield from self._first_live(room.idle, now)
-            yield from self._first_live(room.busy, now)
-            self._close_if_empty(pool, room)
+            if room.idle:
+                found += self._first_live(room.idle, now)
+            if room.busy:
+                found += self._first_live(room.busy, now)
+            if not found:
+                self._close_if_empty(pool, room)
+        return found
 
     def _first_live(self, group: OrderedDict[str, Worker], now: float) -> list[Worker]:
         """The first few; silent ones are taken out until they are heard again."""
         seen = list(islice(group.values(), self._lookahead))
-        silent = [worker for worker in seen if not self._is_live(worker, now)]
+        since = now - self._silent_after_s
+        silent = [worker for worker in seen if worker.heard_at < since]
         while silent:
             for worker in silent:
                 del group[worker.id]
             seen = list(islice(group.values(), self._lookahead))
-            silent = [worker for worker in seen if not self._is_live(worker, now)]
+            silent = [worker for worker in seen if worker.heard_at < since]
         return seen
 
 

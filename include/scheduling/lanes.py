@@ -29,11 +29,12 @@ class Lanes:
     def __init__(self, floors: Mapping[Lane, float]) -> None:
         self._paused: set[str] = set()
         self._states = [_State(lane, FairQueue(self._paused), 0.0) for lane in Lane]
-        self._by_lane = {state.lane: state for state in self._states}
+        self._by_lane = {state.lane: state.queue for state in self._states}
+        self.queues = tuple(self._by_lane.items())
         self.set_floors(floors)
 
     def __getitem__(self, lane: Lane) -> FairQueue:
-        return self._by_lane[lane].queue
+        return self._by_lane[lane]
 
     def __len__(self) -> int:
         return sum(len(state.queue) for state in self._states)

@@ -52,6 +52,7 @@ class Entry:
     failures: int = 0  #: attempts that count against ``max_attempts``
     not_before: float = 0.0  #: end of the backoff
     alone: bool = False  #: renders in a micro-batch of its own
+    noted: bool = False  #: whether its attempts are in the store
     lease: LeaseRecord | None = None
     last_worker: str = ""
     queued_at: float = 0.0  #: when it last came into its lane
@@ -85,6 +86,7 @@ class Entry:
         return f"{self.dispatches}\t{self.failures}\t{self.not_before!r}\t{self.last_worker}"
 
     def decode_attempts(self, text: str) -> None:
+        self.noted = True
         dispatches, failures, not_before, self.last_worker = text.split("\t")
         self.dispatches, self.failures, self.not_before = int(dispatches), int(failures), float(not_before)
 

@@ -108,7 +108,7 @@ class Scheduler:
         if self._cell.held:
             self._intake.release_held(now)
         self._move_shares(now)
-        self._cell.take_account()
+        self._cell.take_note()
         self._save(now)
         self._clean(now)
         return self._conclude(now)
@@ -174,7 +174,6 @@ class Scheduler:
 
     def _conclude(self, now: float) -> list[Decision]:
         self._dispatcher.dispatch(now)
-        self._cell.take_note()
         return self._cell.take_decisions()
 
     def _expire(self, entry: Entry, now: float) -> None:
