@@ -6,6 +6,7 @@ import json
 
 from include.contracts import topics
 from include.contracts.control import AnyControlMessage, Cancel, Policy, TenantQuota
+from include.contracts.defaults import default_policy
 from include.contracts.events import Lane, SharesEvent
 from include.contracts.requests import GenerationRequest, ServiceClass
 from include.contracts.workers import AnyWorkerMessage
@@ -20,7 +21,7 @@ from include.scheduling.records import Entry, LeaseRecord, Phase, decode_entry
 from include.scheduling.stats import Stats
 from include.scheduling.store import StateStore, Table
 from include.scheduling.timers import Alarm
-from include.scheduling.tuning import Tuning, default_policy
+from include.scheduling.tuning import Tuning
 from include.scheduling.worker_desk import WorkerDesk
 
 _CLEAN_EVERY_S = 10.0

@@ -14,12 +14,12 @@ import sys
 import time
 from itertools import cycle
 
+from include.contracts.defaults import default_policy
 from include.contracts.dispatch import Lease
 from include.contracts.requests import GenerationRequest, ServiceClass, Tier
 from include.contracts.workers import Completed, Hello
 from include.scheduling.scheduler import Scheduler
 from include.scheduling.store import MemoryStore
-from include.scheduling.tuning import default_policy
 from tests.unit.include.scheduling.harness import CELL, POOL, START, images_of, route
 
 TENANTS, WORKERS = 50, 100

@@ -67,6 +67,8 @@ class RouterJob:
         found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         for value in self.events.poll():
             event = json.loads(value or b"{}")
+            if "request_id" not in event:
+                continue  # of the lanes' shares
             found[event["request_id"]].setdefault(event["event_id"], event)
         return {request_id: list(events.values()) for request_id, events in found.items()}
 

@@ -16,9 +16,9 @@ from flink_jobs.gate import WINDOW
 from include.config import Settings
 from include.contracts import topics as names
 from include.contracts.control import Policy
+from include.contracts.defaults import default_policy
 from include.contracts.events import Lane
 from include.platform.http import request_json
-from include.scheduling.tuning import default_policy
 from tests.integration.router.conftest import TERMINAL, RouterJob, request, routing
 from tests.integration.router.stub_worker import StubWorker, complete_all, hold
 from tests.support.flink_cluster import FlinkCluster

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from include.contracts.control import ModelDefaults, ModelRoute, Scenario
+from include.contracts.defaults import default_policy
 from include.contracts.dispatch import ModelRef
 from include.contracts.errors import ReasonCode, RefusedError
 from include.contracts.requests import GenerationRequest
 from include.routing.catalog import Catalog
-from include.scheduling.tuning import default_policy
 
 
 def route(name: str = "emoji", *, serving: bool = True, is_default: bool = False, at: float = 0.0, **defaults: Any) -> ModelRoute:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from include.contracts.control import Policy
+from include.contracts.defaults import default_policy
 from include.contracts.errors import ReasonCode, RefusedError
 from include.contracts.events import Lane
 from include.contracts.policy import LaneRule, PoolRule, Rung
@@ -12,7 +13,6 @@ from include.contracts.requests import ServiceClass, Tier
 from include.routing.catalog import Catalog
 from include.routing.classify import Classified, Classifier
 from include.routing.cost_model import CostModel, Work
-from include.scheduling.tuning import default_policy
 from tests.unit.include.scheduling.harness import request, route
 
 POOLS = frozenset({"premium", "standard", "spot"})

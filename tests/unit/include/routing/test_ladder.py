@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.contracts.control import ModelDefaults, ModelRoute, Policy
+from include.contracts.defaults import default_policy
 from include.contracts.dispatch import ModelRef, RenderTask
 from include.contracts.events import Lane
 from include.contracts.policy import QualityFloor, Rung
 from include.contracts.requests import MIN_SIDE, SIDE_MULTIPLE, ImageFormat, Tier
 from include.routing.ladder import LadderControl, degrade
-from include.scheduling.tuning import default_policy
 
 POLICY = default_policy()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from include.contracts.control import Policy
+from include.contracts.defaults import default_policy
 from include.contracts.events import Lane, State
 from include.contracts.requests import ServiceClass, Tier
 from include.scheduling.batch_room import COUNT_EVERY_S, REOPENS_AT, SHARED
-from include.scheduling.tuning import default_policy
 from tests.unit.include.scheduling.harness import Desk
 
 BATCH, REALTIME = ServiceClass.BATCH, ServiceClass.REALTIME

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 
 from include.contracts.control import Policy, Scenario
+from include.contracts.defaults import default_policy
 from include.contracts.errors import ReasonCode
 from include.contracts.events import Lane, State
 from include.contracts.requests import ServiceClass, Tier
 from include.routing.parse import Refusal, parse_request
-from include.scheduling.tuning import Tuning, default_policy
+from include.scheduling.tuning import Tuning
 from tests.unit.include.scheduling.harness import START, Desk, events, letters, request, revokes, route
 
 

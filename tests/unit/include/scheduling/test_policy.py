@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from include.contracts.defaults import default_policy
 from include.contracts.events import Lane, SharesEvent, State
 from include.contracts.policy import PoolRule, Quota
 from include.contracts.requests import ServiceClass, Tier
 from include.contracts.workers import Hello
 from include.scheduling.store import Table
-from include.scheduling.tuning import default_policy
 from tests.unit.include.scheduling.harness import CELL, LEASE_S, MAX_ATTEMPTS, Desk, leases, route
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from include.contracts.control import Scenario
+from include.contracts.defaults import default_policy
 from include.contracts.errors import ReasonCode
 from include.contracts.events import Lane, State
 from include.contracts.requests import ServiceClass, Tier
 from include.scheduling.store import Table
-from include.scheduling.tuning import default_policy
 from tests.unit.include.scheduling.harness import LEASE_S, Desk, events, leases, letters, revokes, route
 from tests.unit.include.scheduling.snapshot import snapshot
 

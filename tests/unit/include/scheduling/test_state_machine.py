@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from include.contracts.control import Policy, TenantQuota
+from include.contracts.defaults import default_policy
 from include.contracts.dispatch import Lease
 from include.contracts.events import Lane, SharesEvent
 from include.contracts.policy import PoolRule, Quota
@@ -19,7 +20,6 @@ from include.contracts.requests import ServiceClass, Tier
 from include.scheduling.cell import Decision
 from include.scheduling.records import Phase
 from include.scheduling.store import Table
-from include.scheduling.tuning import default_policy
 from tests.unit.include.scheduling.harness import LEASE_S, MAX_ATTEMPTS, Desk, events, leases, route
 from tests.unit.include.scheduling.snapshot import snapshot
 

@@ -7,7 +7,8 @@ import yaml
 import include.registry
 from include.config import Settings
 from include.contracts.control import Policy
-from include.scheduling.tuning import Tuning, default_policy, retry_delay_s
+from include.contracts.defaults import default_policy
+from include.scheduling.tuning import Tuning, retry_delay_s
 
 SHIPPED = Path(include.registry.__file__).with_name("policy.yaml")
 
