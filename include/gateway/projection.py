@@ -55,7 +55,7 @@ CREATE TABLE IF NOT EXISTS offsets (
 """
 
 #: Parts of a status that only hold for the newest event.
-_MOMENTARY = ("position", "progress", "reason", "worker_id")
+_MOMENTARY = ("position", "estimate", "progress", "reason", "worker_id")
 _NOT_STATUS = ("event_id", "request_id", "tenant", "at", "schema_version", "trace")
 _MARKS = {State.QUEUED: "queued_at", State.PROCESSING: "started_at"}
 

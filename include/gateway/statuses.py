@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from include.contracts.errors import Reason
-from include.contracts.events import ImageResult, Lane, Progress, Usage
+from include.contracts.events import Estimate, ImageResult, Lane, Progress, Usage
 from include.contracts.requests import ServiceClass, Tier
 
 
@@ -23,6 +23,7 @@ class RequestStatus(BaseModel):
     service_class: ServiceClass | None = None
     lane: Lane | None = None
     position: int | None = Field(None, description="Place in its lane, 1 is next.")
+    estimate: Estimate | None = Field(None, description="Of the wait, counted from queued_at.")
     attempt: int = Field(0, description="Dispatches so far.")
     model: str | None = None
     model_version: str | None = None
