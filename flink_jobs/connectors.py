@@ -44,7 +44,8 @@ def kafka_source(bootstrap: str, topic: str, group: str, *, from_start: bool = F
         .set_group_id(group)
         .set_client_id_prefix(f"{group}.{topic}")
         .set_starting_offsets(KafkaOffsetsInitializer.earliest() if from_start else committed)
-        .set_property("fetch.max.wait.ms", "5")
+        # The broker answers as soon as there is anything; a shorter wait would only ask it more often while there is nothing.
+        .set_property("fetch.max.wait.ms", "100")
         .set_property("fetch.min.bytes", "1")
         .set_property("commit.offsets.on.checkpoint", "true")
     )
@@ -63,6 +64,6 @@ def kafka_sink(bootstrap: str) -> KafkaSink:
     builder = KafkaSink.builder().set_bootstrap_servers(bootstrap).set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
     # PyFlink's own setter would put a Python step before the sink that makes the rows which we make ourselves.
     builder._j_builder.setRecordSerializer(schema._j_serialization_schema)
-    for key, value in {"linger.ms": "0", "max.request.size": str(MAX_REQUEST_BYTES), "compression.type": "lz4"}.items():
+    for key, value in {"linger.ms": "1", "max.request.size": str(MAX_REQUEST_BYTES), "compression.type": "lz4"}.items():
         builder.set_property(key, value)
     return builder.build()

@@ -73,6 +73,22 @@ class FlinkStore(StateStore):
         return list(self._tables[table].items())
 
 
+class _Insert:
+    value = 0  #: of RowKind.INSERT
+
+
+class OutgoingRow:
+    """What PyFlink takes for a row of (topic, message), in a fraction of the time that its own class takes to be made and read."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, topic: str, text: str) -> None:
+        self._values = (topic, text)
+
+    def get_row_kind(self) -> type[_Insert]:
+        return _Insert
+
+
 class PaceBatch(MapFunction):
     """Holds batch requests while the scheduler has no room for them, so that Flink stops the source once the buffers before it are full.
 
@@ -126,7 +142,7 @@ class ScheduleRequests(KeyedCoProcessFunction):
     def close(self) -> None:
         gate.retire(self._options.gate, self._gate)
 
-    def process_element1(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Row]:
+    def process_element1(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[OutgoingRow]:
         letter, text = untag(value)
         if letter == BATCH:
             self._gate.arrived()
@@ -134,21 +150,21 @@ class ScheduleRequests(KeyedCoProcessFunction):
         yield from self._send(self._router.request(text, _SERVICE_CLASS[letter], now))
         self._conclude(now, ctx.timer_service())
 
-    def process_element2(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Row]:
+    def process_element2(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[OutgoingRow]:
         letter, text = untag(value)
         take = self._router.worker if letter == WORKER else self._router.control
         now = time.time()
         yield from self._send(take(text, now))
         self._conclude(now, ctx.timer_service())
 
-    def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Row]:
+    def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> Iterator[OutgoingRow]:
         now = time.time()
         yield from self._send(self._router.tick(now))
         self._conclude(now, ctx.timer_service())
 
-    def _send(self, outgoing: Iterable[Outgoing]) -> Iterator[Row]:
+    def _send(self, outgoing: Iterable[Outgoing]) -> Iterator[OutgoingRow]:
         for topic, text in outgoing:
-            yield Row(self._options.topic_prefix + topic, text)
+            yield OutgoingRow(self._options.topic_prefix + topic, text)
 
     def _conclude(self, now: float, timers: TimerService) -> None:
         """One timer ahead while time alone can move something on; with nothing to time there is none."""

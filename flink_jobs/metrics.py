@@ -14,7 +14,8 @@ UPDATE_S = 0.5
 
 
 class SchedulerMetrics:
-    """Levels as counters that go up and down, updated by the scheduler's own thread. Times and device times are in ms, shares and errors in thousandths.
+    """Levels as counters that go up and down, updated by the scheduler's own thread. Times and device times are in ms, shares and errors in
+    thousandths.
 
     Not gauges: Flink's reporters would call a Python gauge from threads of theirs, and when the interpreter is just being closed, as
     with each restart of the job, that call crashes the whole TaskManager.

@@ -115,8 +115,8 @@ class Cell:
         self.place(entry)
         trace["predicted_gpu_s"] = round(entry.predicted_s, 4)
         trace["queued_gpu_s"] = round(self.lanes[lane].queued_s, 4)
-        trace["outcome"] = entry.admission.value
-        self.announce(entry, State.QUEUED, now, position=place + 1, estimate=entry.estimate, trace=trace)
+        trace["outcome"] = entry.admission
+        self.announce(entry, State.QUEUED, now, position=place + 1, estimate=entry.estimate.message(), trace=trace)
 
     def place(self, entry: Entry) -> None:
         """Into its lane. The last attempt of what failed before renders alone, so that it can't take others down with it."""

@@ -8,8 +8,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-from pydantic import PrivateAttr
+from typing import NamedTuple
 
 from include.contracts.events import Estimate, Lane
 
@@ -24,16 +23,16 @@ _ENOUGH, _WINDOW, _RECENT = 20, 120, 500
 _GAMMA, _MISSES = 0.01, (0.02, 0.6)  #: step and limits of the aimed-at share of misses
 
 
-class WaitEstimate(Estimate):
-    """An estimate that remembers what it was corrected from. In a message it is an :class:`Estimate` like any other."""
+class Told(NamedTuple):
+    """An estimate as it was told, and what it was corrected from. Seconds."""
 
-    _plain_s: float | None = PrivateAttr(None)
+    wait_s: float
+    low_s: float
+    high_s: float
+    plain_s: float
 
-    @classmethod
-    def make(cls, plain_s: float, wait_s: float, low_s: float, high_s: float) -> WaitEstimate:
-        made = cls(wait_s=wait_s, low_s=low_s, high_s=high_s)
-        made._plain_s = plain_s
-        return made
+    def message(self) -> Estimate:
+        return Estimate(wait_s=self.wait_s, low_s=self.low_s, high_s=self.high_s)
 
 
 class _Errors:
@@ -85,27 +84,26 @@ class WaitEstimator:
         self._errors: dict[tuple[Lane, int], _Errors] = {}
         self._hits: deque[bool] = deque(maxlen=_RECENT)
 
-    def estimate(self, ahead_s: float, drain_rate: float, lane: Lane) -> Estimate:
+    def estimate(self, ahead_s: float, drain_rate: float, lane: Lane) -> Told:
         """The wait of a request that joins now.
 
         :param ahead_s: device seconds that will be served before it
         :param drain_rate: device seconds a second that the lane gets; 0 where none was measured, which makes it :data:`UNKNOWN_WAIT_S`
         """
         if drain_rate <= 0 and ahead_s > 0:
-            return Estimate(wait_s=UNKNOWN_WAIT_S, low_s=0.0, high_s=LONGEST_S)
+            return Told(UNKNOWN_WAIT_S, 0.0, LONGEST_S, UNKNOWN_WAIT_S)
         plain_s = min(LONGEST_S, ahead_s / drain_rate) if ahead_s > 0 else 0.0
         low, middle, high = self._errors_of(lane, plain_s).band()
-        return WaitEstimate.make(plain_s, _scaled(plain_s, middle), _scaled(plain_s, low), _scaled(plain_s, high))
+        return Told(_scaled(plain_s, middle), _scaled(plain_s, low), _scaled(plain_s, high), plain_s)
 
-    def settle(self, lane: Lane, estimate: Estimate, waited_s: float) -> None:
-        """It was dispatched after so long. An estimate read back from a message is taken as it was told."""
-        if estimate.high_s >= LONGEST_S:
+    def settle(self, lane: Lane, told: Told, waited_s: float) -> None:
+        """It was dispatched after so long."""
+        if told.high_s >= LONGEST_S:
             return
-        plain_s = estimate._plain_s if isinstance(estimate, WaitEstimate) and estimate._plain_s is not None else estimate.wait_s
-        hit = estimate.low_s <= waited_s <= estimate.high_s
-        errors = self._errors_of(lane, plain_s)
+        hit = told.low_s <= waited_s <= told.high_s
+        errors = self._errors_of(lane, told.plain_s)
         errors.missed(not hit)
-        errors.add(math.log((waited_s + _SCALE_S) / (plain_s + _SCALE_S)))
+        errors.add(math.log((waited_s + _SCALE_S) / (told.plain_s + _SCALE_S)))
         self._hits.append(hit)
 
     @property
@@ -132,7 +130,11 @@ class WaitEstimator:
             self._errors[Lane(lane), int(decade)] = _Errors(ratios, misses)
 
     def _errors_of(self, lane: Lane, plain_s: float) -> _Errors:
-        return self._errors.setdefault((lane, int(math.log10(plain_s + _SCALE_S))), _Errors())
+        key = (lane, int(math.log10(plain_s + _SCALE_S)))
+        errors = self._errors.get(key)
+        if errors is None:
+            errors = self._errors[key] = _Errors()
+        return errors
 
 
 def _scaled(plain_s: float, ratio: float) -> float:

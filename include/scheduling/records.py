@@ -9,8 +9,9 @@ from enum import Enum, auto
 from pydantic_core import to_json
 
 from include.contracts.dispatch import RenderTask
-from include.contracts.events import Admission, Estimate, Lane
+from include.contracts.events import Admission, Lane
 from include.contracts.requests import GenerationRequest, ServiceClass
+from include.scheduling.estimates import Told
 
 #: Model name, width, height, steps, guided: what requests must share to render together. The version is added at dispatch.
 Shape = tuple[str, int, int, int, bool]
@@ -47,7 +48,7 @@ class Entry:
     weight: float = 1.0  #: of its tenant, against the others of its lane
     pools: Pools = frozenset()  #: where it may render
     admission: Admission = Admission.ADMITTED
-    estimate: Estimate | None = None  #: of its wait, as it was last told
+    estimate: Told | None = None  #: of its wait, as it was last told
     dispatches: int = 0  #: leases so far; an event's ``attempt``
     failures: int = 0  #: attempts that count against ``max_attempts``
     not_before: float = 0.0  #: end of the backoff
@@ -78,8 +79,8 @@ class Entry:
             return f"{_FORMAT}\t{self.service_class.value}\t{self.accepted_at!r}\t{self.seq}\t\t\t\t\t\t\t\t\t{self.raw}"
         task, pools = self.task.model_dump_json(exclude_none=True), ",".join(sorted(self.pools))
         return (
-            f"{_FORMAT}\t{self.service_class.value}\t{self.accepted_at!r}\t{self.seq}\t{self.lane.value}\t{self.shape[0]}"
-            f"\t{self.predicted_s!r}\t{self.least_s!r}\t{self.weight!r}\t{pools}\t{self.admission.value}\t{task}\t{self.raw}"
+            f"{_FORMAT}\t{self.service_class}\t{self.accepted_at!r}\t{self.seq}\t{self.lane}\t{self.shape[0]}"
+            f"\t{self.predicted_s!r}\t{self.least_s!r}\t{self.weight!r}\t{pools}\t{self.admission}\t{task}\t{self.raw}"
         )
 
     def encode_attempts(self) -> str:

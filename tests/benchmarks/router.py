@@ -112,7 +112,7 @@ class Load:
         self.settings = settings
         self.workers = workers
         self.pause = threading.Event()
-        self.producer = Producer({"bootstrap.servers": settings.bootstrap, "linger.ms": 0, "log_level": 0, **BUFFER})
+        self.producer = Producer({"bootstrap.servers": settings.bootstrap, "linger.ms": 2, "log_level": 0, **BUFFER})
 
     def send(self, phase: str, rate: float, seconds: float) -> int:
         began, sent, total = time.perf_counter(), 0, round(rate * seconds)
@@ -180,7 +180,7 @@ def measure(settings: Settings, taskmanager: psutil.Process, rates: list[int], s
     workers = context.Process(target=work, args=(settings, theirs), daemon=True)
     workers.start()
     load = Load(settings, ours)
-    load.arrivals("warm", load.send("warm", 200, 10), 30)
+    load.arrivals("warm", load.send("warm", 500, 60), 60)
     result: dict[str, Any] = {"rates": {}, "lost": 0}
     for rate in rates:
         sent = load.send(f"r{rate}", rate, seconds)
