@@ -168,7 +168,7 @@ class ScheduleRequests(KeyedCoProcessFunction):
 
     def _conclude(self, now: float, timers: TimerService) -> None:
         """One timer ahead while time alone can move something on; with nothing to time there is none."""
-        self._gate.publish(self._scheduler.batch_open(now))
+        self._gate.publish(self._scheduler.batch_open())
         self._metrics.update(now)
         now_ms = int(now * 1000)
         if self._scheduler.busy and self._next_tick <= now_ms:

@@ -55,7 +55,7 @@ class SchedulerMetrics:
             yield ("admission", outcome.value, "count"), stats.admissions[outcome]
         for state in TERMINAL:
             yield ("outcome", state.value, "count"), stats.outcomes[state]
-        yield ("batch_open",), int(scheduler.batch_open(now))
+        yield ("batch_open",), int(scheduler.batch_open())
         yield ("in_flight",), scheduler.in_flight()
         yield ("live_workers",), scheduler.live_workers(now)
         yield ("estimate_error_permille",), int(1000 * scheduler.estimate_error())

@@ -11,8 +11,6 @@ from include.scheduling.cell import Cell
 REOPENS_AT = 0.9
 #: Of a lane that serves realtime requests too, batch requests get this share of what may wait there before quality suffers.
 SHARED = 0.5
-#: How often the batch part of a shared lane is counted, in seconds; between two counts every arrival is taken for a batch request.
-COUNT_EVERY_S = 0.5
 
 
 class BatchRoom:
@@ -30,13 +28,12 @@ class BatchRoom:
         self._policy: Policy | None = None
         self._limits: dict[Lane, float] = {}
         self._shared: frozenset[Lane] = frozenset()
-        self._counts: dict[Lane, tuple[float, float, float]] = {}  #: when, batch part, all; of shared lanes
 
-    def is_open(self, now: float) -> bool:
+    def is_open(self) -> bool:
         if self._cell.catalog.policy is not self._policy:
             self._adopt(self._cell.catalog.policy)
         share = 1.0 if self._open else REOPENS_AT
-        self._open = all(self._is_below(lane, share * limit, now) for lane, limit in self._limits.items())
+        self._open = all(self._is_below(lane, share * limit) for lane, limit in self._limits.items())
         return self._open
 
     def _adopt(self, policy: Policy) -> None:
@@ -46,14 +43,6 @@ class BatchRoom:
         part = SHARED * policy.degrade_from
         self._limits = {lane: policy.lane_bound_s[lane] * (part if lane in self._shared else 1.0) for lane in batch}
 
-    def _is_below(self, lane: Lane, limit: float, now: float) -> bool:
-        queued_s = self._cell.backlog(lane)
-        return queued_s < limit or (lane in self._shared and self._batch_part(lane, queued_s, now) < limit)
-
-    def _batch_part(self, lane: Lane, queued_s: float, now: float) -> float:
-        counted_at, part, then_s = self._counts.get(lane, (float("-inf"), 0.0, 0.0))
-        if not 0 <= now - counted_at < COUNT_EVERY_S:
-            entries = self._cell.lanes[lane].entries()
-            part, then_s = sum(entry.predicted_s for entry in entries if entry.service_class is ServiceClass.BATCH), queued_s
-            self._counts[lane] = now, part, then_s
-        return part + max(0.0, queued_s - then_s)
+    def _is_below(self, lane: Lane, limit: float) -> bool:
+        queue = self._cell.lanes[lane]
+        return (queue.batch_s if lane in self._shared else queue.queued_s) < limit

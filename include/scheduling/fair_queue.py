@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import islice
 
+from include.contracts.requests import ServiceClass
 from include.scheduling.records import Entry, Pools, Shape
 
 #: Requests of one shape looked at for one that may fill a micro-batch.
@@ -104,6 +105,7 @@ class FairQueue:
     def __init__(self, paused: set[str] | None = None) -> None:
         self.virtual_time = 0.0
         self.queued_s = 0.0  #: predicted device seconds
+        self.batch_s = 0.0  #: of these, of batch requests
         self.dirty: set[str] = set()  #: tenants whose tag changed since somebody took note
         self._paused = set() if paused is None else paused
         self._tenants: dict[str, _Tenant] = {}
@@ -132,6 +134,8 @@ class FairQueue:
         self._into(section, tenant, entry)
         self._arrivals[entry.id] = entry
         self.queued_s += entry.predicted_s
+        if entry.service_class is ServiceClass.BATCH:
+            self.batch_s += entry.predicted_s
 
     def remove(self, entry: Entry) -> None:
         """Take it out without charging its tenant: cancelled, expired, parked."""
@@ -153,6 +157,8 @@ class FairQueue:
         tenant.count -= 1
         tenant.queued_s = tenant.queued_s - entry.predicted_s if tenant.count else 0.0
         self.queued_s = self.queued_s - entry.predicted_s if self._arrivals else 0.0
+        if entry.service_class is ServiceClass.BATCH:
+            self.batch_s = self.batch_s - entry.predicted_s if self._arrivals else 0.0
 
     def head(self, rooms: Pools | None = None) -> Entry | None:
         """Whose turn it is among those that may go to one of ``rooms``; None when there is none."""

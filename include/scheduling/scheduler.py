@@ -119,10 +119,9 @@ class Scheduler:
         """Whether there is anything that time alone can move on."""
         return bool(self._cell.entries or self._intake.waiting_cancels)
 
-    def batch_open(self, now: float) -> bool:
+    def batch_open(self) -> bool:
         """Whether batch requests may come in; those that come all the same are taken."""
-        self._cell.batch_open = self._batch_room.is_open(now)
-        return self._cell.batch_open
+        return self._batch_room.is_open()
 
     @property
     def stats(self) -> Stats:
@@ -175,6 +174,7 @@ class Scheduler:
 
     def _conclude(self, now: float) -> list[Decision]:
         self._dispatcher.dispatch(now)
+        self._cell.batch_open = self._batch_room.is_open()
         return self._cell.take_decisions()
 
     def _expire(self, entry: Entry, now: float) -> None:

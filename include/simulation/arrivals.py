@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,15 @@ def varying(
 
 
 def _arrival(at: float, number: int, tenant: Tenant, kind: Kind) -> Arrival:
-    # Built of checked parts, hundreds of thousands of times: validating each again would take longer than scheduling it.
-    request = GenerationRequest.model_construct(
-        request_id=f"r-{number}",
+    # A copy of a checked request: validating each of hundreds of thousands would take longer than scheduling it.
+    request = _like(tenant, kind).model_copy(update={"request_id": f"r-{number}", "created_at": at})
+    return Arrival(at=at, request=request, service_class=tenant.service_class, raw=_raw(request))
+
+
+@lru_cache(1024)
+def _like(tenant: Tenant, kind: Kind) -> GenerationRequest:
+    return GenerationRequest(
+        request_id="r-0",
         tenant=tenant.name,
         tier=tenant.tier,
         prompt="a red heart",
@@ -68,9 +75,8 @@ def _arrival(at: float, number: int, tenant: Tenant, kind: Kind) -> Arrival:
         height=kind.side,
         steps=kind.steps,
         guidance=kind.guidance,
-        created_at=at,
+        created_at=0.0,
     )
-    return Arrival(at=at, request=request, service_class=tenant.service_class, raw=_raw(request))
 
 
 def _raw(request: GenerationRequest) -> str:

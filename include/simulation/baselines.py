@@ -28,7 +28,6 @@ class Waiting:
     task: RenderTask
     shape: BatchShape
     lane: Lane
-    predicted_s: float
 
 
 class Order(Protocol):
@@ -185,8 +184,7 @@ class BaselinePolicy:
             return [Ended(arrival.request.request_id, State.REFUSED)]
         task, model = resolved.task, resolved.route.name
         shape = (model, task.width, task.height, task.steps, task.guided)
-        cost_s = self._times.expected(model, task.width * task.height, task.steps, task.guided, task.images, POOL)
-        self._order.push(Waiting(task, shape, self._lanes[arrival.service_class, arrival.request.tier], cost_s))
+        self._order.push(Waiting(task, shape, self._lanes[arrival.service_class, arrival.request.tier]))
         self._waiting += 1
         return [Admitted(task.request_id), *self._dispatch()]
 
@@ -215,11 +213,15 @@ class BaselinePolicy:
         return moves
 
     def _batch(self, head: Waiting, at_most: int) -> tuple[RenderTask, ...]:
-        tasks, room_s = [head.task], self._batch_s - head.predicted_s
-        while len(tasks) < at_most and room_s >= head.predicted_s and (found := self._order.pop_alike(head.shape)) is not None:
+        tasks = [head.task]
+        while len(tasks) < at_most and self._fits(head, len(tasks) + 1) and (found := self._order.pop_alike(head.shape)) is not None:
             tasks.append(found.task)
-            room_s -= found.predicted_s
         return tuple(tasks)
+
+    def _fits(self, head: Waiting, size: int) -> bool:
+        """Whether so many like it stay within the policy's budget of a micro-batch."""
+        model, width, height, steps, guided = head.shape
+        return self._times.expected(model, width * height, steps, guided, size * head.task.images, POOL) <= self._batch_s
 
     def _roomiest(self) -> WorkerSpec | None:
         name = min(self._held, key=self._held.__getitem__, default=None)

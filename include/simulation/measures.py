@@ -26,8 +26,8 @@ class Measures:
       last at its end with what they have lasted: what never gets its turn must not count as if it were not there. None for an empty lane.
     - ``low_share``: the low lane's part of the device time used in the window.
     - ``jain_gpu_seconds``: Jain's index of device seconds got in the window by tenants of the same lane and tier that were backlogged all
-      through it (something of theirs waited at 98 % of its moments, in the policy or in the batch topic); the least such group. None where no
-      group has two.
+      through it (something of theirs waited at 98 % of its moments, in the policy or in the batch topic); of the least fair such group.
+      None where no group has two.
     - ``goodput``: completed requests a second that began to render within their lane's objective.
     - ``slo_attainment``: their part of all requests that arrived in the window early enough for the objective to be over at its end.
       Refused, expired and unfinished ones have missed it.

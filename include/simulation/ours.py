@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from include.contracts.control import ModelRoute, Policy
 from include.contracts.dispatch import Lease, RenderTask
 from include.contracts.events import Estimate, ImageResult, State, StatusEvent, Usage
 from include.contracts.objects import MEDIA_TYPES, image_key
@@ -34,14 +35,16 @@ class OwnPolicy:
             store=MemoryStore(),
             tuning=tuning or Tuning(silent_after_s=silent_after_s, lost_after_s=silent_after_s),
         )
-        self._promises = Promises(scenario.policy, scenario.workers)
-        self._floors = scenario.policy.lane_floor
-        for message in (scenario.policy, *scenario.routes):
+        self._promises = Promises(scenario)
+        self._first: list[Move] = [SharesMoved(dict(scenario.policy.lane_floor))]
+        messages: list[Policy | ModelRoute] = [scenario.policy, *scenario.routes]
+        for message in messages:
             self.scheduler.on_control(message, message.to_json().decode("latin-1"), scenario.start)
 
     def join(self, worker: WorkerSpec, now: float) -> list[Move]:
         hello = Hello(**_identity(worker.id, worker.pool, now), slots=worker.slots, max_batch=worker.max_batch, warm_models=worker.warm)
-        return [SharesMoved(dict(self._floors)), *self._moves(self.scheduler.on_worker(hello, "", now))]
+        first, self._first = self._first, []
+        return [*first, *self._moves(self.scheduler.on_worker(hello, "", now))]
 
     def alive(self, worker: WorkerSpec, held: tuple[str, ...], now: float) -> list[Move]:
         room = {"slots": worker.slots, "max_batch": worker.max_batch, "held": held, "warm_models": worker.warm}
@@ -51,7 +54,7 @@ class OwnPolicy:
         return self._moves(self.scheduler.submit(arrival.request, arrival.raw, arrival.service_class, now))
 
     def started(self, lease: Assigned, now: float) -> list[Move]:
-        message = Started.model_construct(**_identity(lease.worker_id, POOL, now), lease_id=lease.lease_id)
+        message = _STARTED.model_copy(update={"worker_id": lease.worker_id, "at": now, "lease_id": lease.lease_id})
         return self._moves(self.scheduler.on_worker(message, "", now))
 
     def completed(self, lease: Assigned, seconds: float, now: float) -> list[Move]:
@@ -66,8 +69,7 @@ class OwnPolicy:
         return self._moves(self.scheduler.tick(now))
 
     def batch_open(self, now: float) -> bool:
-        asked = getattr(self.scheduler, "batch_open", None)
-        return True if asked is None else bool(asked(now))
+        return self.scheduler.batch_open()
 
     def _moves(self, decisions: list[Decision]) -> list[Move]:
         return [move for decision in decisions if (move := self._move(decision)) is not None]
@@ -102,26 +104,35 @@ def _identity(worker_id: str, pool: str, now: float) -> dict[str, Any]:
     return {"worker_id": worker_id, "incarnation": INCARNATION, "cell": CELL, "pool": pool, "at": now}
 
 
+# Messages are copies of checked ones: the scheduler reads fields and validates nothing again, and a million requests take several each.
+_IMAGE = ImageResult(index=0, key="images/x", sha256="1" * 64, size_bytes=1, width=64, height=64, seed=0, media_type="image/png")
+_USAGE = Usage(gpu_seconds=0.0, render_s=0.0, steps=0, backend="simulated", device="simulated")
+_STARTED = Started(**_identity("w-0", POOL, 0.0), lease_id="lease-0")
+_COMPLETED = Completed(
+    **_identity("w-0", POOL, 0.0), lease_id="lease-0", request_id="r-0", model_version="1", images=(_IMAGE,), usage=_USAGE
+)
+
+
 def _completion(lease: Assigned, task: RenderTask, gpu_s: float, render_s: float, now: float) -> Completed:
-    # Made of checked parts for each of a million requests; the scheduler reads fields, it doesn't validate again.
-    return Completed.model_construct(
-        **_identity(lease.worker_id, POOL, now),
-        lease_id=lease.lease_id,
-        request_id=task.request_id,
-        model_version=lease.model.split("/")[1],
-        images=tuple(_image(task, index) for index in range(task.images)),
-        usage=Usage.model_construct(gpu_seconds=gpu_s, render_s=render_s, steps=task.steps, backend="simulated", device="simulated"),
-    )
+    said = {
+        "worker_id": lease.worker_id,
+        "at": now,
+        "lease_id": lease.lease_id,
+        "request_id": task.request_id,
+        "model_version": lease.model.split("/")[1],
+        "images": tuple(_image(task, index) for index in range(task.images)),
+        "usage": _USAGE.model_copy(update={"gpu_seconds": gpu_s, "render_s": render_s, "steps": task.steps}),
+    }
+    return _COMPLETED.model_copy(update=said)
 
 
 def _image(task: RenderTask, index: int) -> ImageResult:
-    return ImageResult.model_construct(
-        index=index,
-        key=image_key(task.tenant, task.request_id, index, task.image_format),
-        sha256="1" * 64,
-        size_bytes=1,
-        width=task.width,
-        height=task.height,
-        seed=(task.seed + index) % 2**63,
-        media_type=MEDIA_TYPES[task.image_format],
-    )
+    said = {
+        "index": index,
+        "key": image_key(task.tenant, task.request_id, index, task.image_format),
+        "width": task.width,
+        "height": task.height,
+        "seed": (task.seed + index) % 2**63,
+        "media_type": MEDIA_TYPES[task.image_format],
+    }
+    return _IMAGE.model_copy(update=said)

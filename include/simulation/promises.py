@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from include.contracts.control import Policy
 from include.contracts.events import Lane
 from include.contracts.requests import Tier
+from include.simulation.scenario import Scenario
 
 Flow = tuple[Lane, str]
 
@@ -16,15 +16,17 @@ class Promises:
 
     A request waits at most until its tenant's own queue, itself included, was served at that rate. To that come the rounding errors of the
     fair queue and of the lanes (one request of the largest seen for each tenant of the lane, at the lane's rate) and the two
-    micro-batches that a worker may hold before it. Tenants count from their first request on, so a tenant that comes new
-    makes later promises longer, not earlier ones; runs whose tenants all send from the start are not troubled by it.
+    micro-batches that a worker may hold before it. The scenario's tenants count from the start; another one from its first request on, so
+    it makes later promises longer, not earlier ones.
     """
 
-    def __init__(self, policy: Policy, workers: int) -> None:
-        self._policy = policy
-        self._workers = workers
+    def __init__(self, scenario: Scenario) -> None:
+        self._policy, self._workers = scenario.policy, scenario.workers
         self._queued_s: dict[Flow, float] = defaultdict(float)
         self._weights: dict[Lane, dict[str, float]] = {lane: {} for lane in Lane}
+        lanes = scenario.lanes()
+        for tenant in scenario.tenants:
+            self._weights[lanes[tenant.service_class, tenant.tier]][tenant.name] = self._policy.quotas[tenant.tier].weight
         self._largest_s = 0.0
         self._open: dict[str, tuple[Flow, float]] = {}
 

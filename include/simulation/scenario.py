@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from include.contracts.control import LaneRule, ModelDefaults, ModelRoute, Policy
+from include.contracts.control import ModelDefaults, ModelRoute, Policy
 from include.contracts.dispatch import ModelRef
 from include.contracts.events import Lane
+from include.contracts.policy import LaneRule
 from include.contracts.requests import ServiceClass, Tier
 from include.routing.catalog import Catalog
 from include.simulation.policy import WorkerSpec
@@ -92,11 +93,16 @@ class Scenario:
         """The lane of each class and tier, whatever a request costs."""
         return {(rule.service_class, rule.tier): rule.lane for rule in self.policy.lanes}
 
+    def full_batch(self, kind: Kind, times: ServiceTimes) -> tuple[int, float]:
+        """The largest micro-batch within the workers' limit and the policy's ``batch_s``, one request at least; and its device seconds."""
+        seconds = [times.expected(kind.model, kind.pixels, kind.steps, kind.guided, size, POOL) for size in range(1, self.max_batch + 1)]
+        size = max((size for size, cost in enumerate(seconds, start=1) if cost <= self.policy.batch_s), default=1)
+        return size, seconds[size - 1]
+
     def cost_s(self, kind: Kind, times: ServiceTimes) -> float:
-        """Device seconds of one request at best, which is in a full micro-batch within the policy's budget of ``batch_s``."""
-        alone = times.expected(kind.model, kind.pixels, kind.steps, kind.guided, 1, POOL)
-        images = max(1, min(self.max_batch, int(self.policy.batch_s / alone)))
-        return times.expected(kind.model, kind.pixels, kind.steps, kind.guided, images, POOL) / images
+        """Device seconds of one request at best, which is in a full micro-batch."""
+        size, seconds = self.full_batch(kind, times)
+        return seconds / size
 
     def rates(self, load: float) -> dict[Tenant, float]:
         """Requests a second by tenant, so that all together ask for ``load`` times what the fleet can do at best."""
@@ -137,11 +143,11 @@ def _mixed_tenants() -> tuple[Tenant, ...]:
     small, mixed, costly = {DRAFT: 2, QUICK: 2, PLAIN: 1}, {PLAIN: 1, QUICK: 2, MEDIUM: 2}, {MEDIUM: 2, LARGE: 1}
     realtime, batch = ServiceClass.REALTIME, ServiceClass.BATCH
     rows: list[tuple[str, Tier, ServiceClass, float, dict[Kind, int]]] = [
-        ("atlas", Tier.ENTERPRISE, realtime, 0.06, mixed),
-        ("borealis", Tier.ENTERPRISE, realtime, 0.03, small),
-        ("cobalt", Tier.PRO, realtime, 0.06, mixed),
-        ("dune", Tier.PRO, realtime, 0.03, small),
-        ("ember", Tier.PRO, realtime, 0.04, costly),
+        ("atlas", Tier.ENTERPRISE, realtime, 0.06, {DRAFT: 2, PLAIN: 2}),
+        ("borealis", Tier.ENTERPRISE, realtime, 0.03, {DRAFT: 2, QUICK: 1}),
+        ("cobalt", Tier.PRO, realtime, 0.06, {PLAIN: 2, QUICK: 1}),
+        ("dune", Tier.PRO, realtime, 0.03, {DRAFT: 2, PLAIN: 1}),
+        ("ember", Tier.PRO, realtime, 0.04, {QUICK: 2, MEDIUM: 1}),
         ("fjord", Tier.FREE, realtime, 0.12, small),
         ("grove", Tier.FREE, realtime, 0.06, mixed),
         ("harbor", Tier.FREE, realtime, 0.06, costly),
@@ -170,18 +176,25 @@ _LANES = {
 def mixed(*, workers: int = 8) -> Scenario:
     """Sixteen tenants of all tiers and classes on a small fleet.
 
-    At load 1 the high lane (realtime of pro and enterprise) asks for 22 % of what the fleet can do, the normal lane (realtime free, batch
-    enterprise) for 39 %, the low lane (batch of pro and free) for 39 %. Demands inside a lane differ up to fourfold, single
-    requests cost from 0.1 s to 3 s of a device. Lane bounds are 5, 30 and 60 seconds of the whole fleet.
+    At load 1 the high lane (realtime of pro and enterprise, mostly small images) asks for 22 % of what the fleet can do, the normal lane
+    (realtime free, batch enterprise) for 39 %, the low lane (batch of pro and free) for 39 %. Demands inside a lane differ up to
+    fourfold, single requests cost from 0.2 to 3.2 device seconds. Lane bounds are 0.75, 30 and 60 seconds of the whole fleet: what the high
+    lane can't take at once is degraded, then refused, rather than kept waiting. Realtime requests are degraded from 40 % of a bound on.
     """
     lanes = tuple(LaneRule(service_class=service_class, tier=tier, lane=lane) for (service_class, tier), lane in _LANES.items())
-    bounds = {Lane.HIGH: 5.0 * workers, Lane.NORMAL: 30.0 * workers, Lane.LOW: 60.0 * workers}
-    objectives = {Lane.HIGH: 5.0, Lane.NORMAL: 60.0, Lane.LOW: 600.0}
+    policy = Policy(
+        at=0.0,
+        lanes=lanes,
+        lease_s=3600.0,  # outlasts any wait behind another lease, so that heartbeats may be rare
+        lane_bound_s={Lane.HIGH: 0.75 * workers, Lane.NORMAL: 30.0 * workers, Lane.LOW: 60.0 * workers},
+        lane_objective_s={Lane.HIGH: 2.0, Lane.NORMAL: 60.0, Lane.LOW: 600.0},
+        degrade_from=0.4,
+        batch_s=2.0,
+    )
     return Scenario(
         tenants=_mixed_tenants(),
         routes=(_route("studio", 0.016, 20, 5.0), _route("swift", 0.02, 4, 1.0)),
-        # A lease outlasts the longest wait behind another, so that heartbeats may be rare.
-        policy=Policy(at=0.0, lanes=lanes, lease_s=3600.0, lane_bound_s=bounds, lane_objective_s=objectives, batch_s=2.0),
+        policy=policy,
         times={("studio", POOL): STUDIO, ("swift", POOL): SWIFT},
         workers=workers,
     )

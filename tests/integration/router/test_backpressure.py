@@ -112,7 +112,7 @@ def wait_held(router: RouterJob) -> None:
     """Until the gate is closed and everything before it is full."""
 
     def held() -> bool:
-        return router.metrics("batch_open").get("batch_open") == 0 and backpressured_ms(router) > 900
+        return router.metrics("batch_open").get("batch_open") == 0 and backpressured_ms(router) > 500
 
     wait_for(held, 60, "the batch source held by backpressure", interval=0.5)
 

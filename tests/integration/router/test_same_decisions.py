@@ -1,0 +1,168 @@
+"""The Flink job and the scheduler as the simulator drives it, fed the same inputs at the same times, say the same."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from flink_jobs.route_requests import options_of
+from include.contracts import topics as names
+from include.contracts.defaults import default_policy
+from include.contracts.events import Lane
+from include.scheduling.scheduler import Scheduler
+from include.scheduling.store import MemoryStore
+from include.simulation.replay import BATCH, CONTROL, REALTIME, TICK, WORKER, Recorded, replay
+from tests.integration.router.conftest import RouterJob, request, route
+from tests.integration.router.stub_worker import completion
+from tests.support.kafka_client import TopicReader, send
+from tests.support.waiting import wait_for
+
+TOPIC = {REALTIME: names.REALTIME, BATCH: names.BATCH, WORKER: names.WORKERS, CONTROL: names.CONTROL}
+TIERS = ("free", "pro", "enterprise")
+
+Event = dict[str, Any]
+
+
+class Recorder:
+    """Sends one input after the other, each when the last one's effect was seen, and keeps them with the time at which the job took them."""
+
+    def __init__(self, router: RouterJob, dispatches: TopicReader) -> None:
+        self.router = router
+        self.dispatches = dispatches
+        self.inputs: list[Recorded] = [(0.0, CONTROL, route())]
+        self.answered: set[str] = set()
+
+    def events(self) -> list[Event]:
+        return [json.loads(value or b"{}") for value in self.router.events.poll(0.05)]
+
+    def leases(self) -> list[Event]:
+        return [json.loads(value or b"{}") for value in self.dispatches.poll(0.05)]
+
+    def put(self, letter: str, text: str, seen: Callable[[Event], bool] | None = None) -> None:
+        """Without ``seen`` the input is one that says nothing; it is taken as of just before the next."""
+        known = len(self.router.events.values)
+        send(self.router.settings, TOPIC[letter], text, key="policy" if letter == CONTROL else None)
+        at = None if seen is None else self.wait(lambda event: seen(event), known)["at"]
+        self.inputs.append((at if at is not None else 0.0, letter, text))
+
+    def settle(self, letter: str) -> None:
+        """Until the job has read all that was put on a topic: it answers a message that it can't read with a dead letter."""
+        known = len(self.router.letters())
+        self.put(letter, "{}")
+        wait_for(lambda: len(self.router.letters()) > known, 30, f"the job to read {TOPIC[letter]}", interval=0)
+
+    def wait(self, wanted: Callable[[Event], bool], after: int = 0) -> Event:
+        def found() -> Event | None:
+            return next((event for event in self.events()[after:] if wanted(event)), None)
+
+        return wait_for(found, 30, "an event", interval=0)
+
+    def say(self, worker_id: str, kind: str, **fields: Any) -> str:
+        identity = {
+            "worker_id": worker_id,
+            "incarnation": "i-1",
+            "cell": self.router.settings.cell,
+            "pool": self.router.settings.worker_pool,
+        }
+        return json.dumps({"kind": kind, **identity, "at": time.time(), **fields})
+
+    def submit(self, number: int) -> None:
+        letter = BATCH if number % 3 == 2 else REALTIME
+        asked = request(f"r-{number}", tenant=f"t{number % 4}", tier=TIERS[number % 3], steps=(8, 12)[number % 2])
+        self.put(letter, json.dumps(asked), lambda event: event.get("request_id") == f"r-{number}")
+
+    def answer(self, *, fails: bool = False) -> None:
+        """The oldest lease that was not answered yet: its first request fails, or all complete."""
+        lease = wait_for(lambda: next((one for one in self.leases() if one["lease_id"] not in self.answered), None), 30, "a lease")
+        self.answered.add(lease["lease_id"])
+        if fails:
+            reason = {"code": "render_failed", "message": "the pipeline raised"}
+            text = self.say(lease["worker_id"], "failed", lease_id=lease["lease_id"], reason=reason)
+            first = lease["tasks"][0]["request_id"]
+            self.put(WORKER, text, lambda event: event["request_id"] == first and event["state"] == "Retrying")
+            self.inputs.append(
+                (
+                    self.wait(lambda event: event["request_id"] == first and event.get("attempt") == 1 and event["state"] == "Queued")[
+                        "at"
+                    ],
+                    TICK,
+                    None,
+                )
+            )
+            return
+        for task in lease["tasks"]:
+            done = completion(lease, task)
+            text = self.say(lease["worker_id"], done.pop("kind"), **done)
+            self.put(WORKER, text, lambda event, name=task["request_id"]: event["request_id"] == name and event["state"] == "Completed")
+
+    def recorded(self) -> list[Recorded]:
+        """Inputs that said nothing get a time just before that of the next."""
+        timed, following = [], float("inf")
+        for at, letter, text in reversed(self.inputs):
+            following = at or following - 1e-4
+            timed.append((following, letter, text))
+        return timed[::-1]
+
+
+@pytest.fixture
+def recorder(router: RouterJob) -> Iterator[Recorder]:
+    topic = names.dispatch(router.settings.worker_pool)
+    with closing(TopicReader(router.settings, topic)) as dispatches:
+        yield Recorder(router, dispatches)
+
+
+def policy() -> str:
+    """Bounds so small that requests are degraded and refused, floors as shipped."""
+    bounds = {Lane.HIGH: 0.9, Lane.NORMAL: 1.2, Lane.LOW: 1e6}
+    return default_policy(lease_s=600.0).model_copy(update={"at": time.time(), "lane_bound_s": bounds}).to_json().decode()
+
+
+def comparable(message: Event) -> Event:
+    """Estimates depend on how often the clock ticked meanwhile."""
+    return {key: value for key, value in message.items() if key != "estimate"}
+
+
+def first_difference(said: list[Event], replayed: list[Event]) -> str | None:
+    """Where two accounts part, in words that fit on a screen."""
+    for number, (one, other) in enumerate(zip(said, replayed, strict=False)):
+        keys = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+        if keys:
+            return f"{number} {one.get('event_id')} / {other.get('event_id')}: {[(key, one.get(key), other.get(key)) for key in keys]}"
+    return None
+
+
+def test_the_job_decides_as_the_replay_does(recorder: Recorder, router: RouterJob) -> None:
+    recorder.put(CONTROL, policy())
+    recorder.settle(CONTROL)
+    for worker_id in ("w-0", "w-1"):
+        recorder.put(WORKER, recorder.say(worker_id, "hello", slots=1, max_batch=2))
+    recorder.settle(WORKER)
+    for number in range(24):
+        recorder.submit(number)
+    recorder.answer(fails=True)
+    for _ in range(4):
+        recorder.answer()
+    said, leased = recorder.events(), recorder.leases()
+    options = options_of(router.settings, ())
+    scheduler = Scheduler(
+        cell=options.cell,
+        pools=frozenset(options.pools),
+        store=MemoryStore(),
+        default_model=options.default_model,
+        lease_s=options.lease_s,
+        max_attempts=options.max_attempts,
+    )
+    outgoing = replay(recorder.recorded(), scheduler)
+    replayed = [json.loads(text) for topic, text in outgoing if topic == names.EVENTS]
+    assert first_difference([comparable(event) for event in said], [comparable(event) for event in replayed]) is None
+    assert len(replayed) - len(said) <= 2  # the last input's later events may still be on their way
+    given = [json.loads(text) for topic, text in outgoing if topic.startswith("dispatch")]
+    assert first_difference(leased, given) is None and len(leased) >= 5
+    outcomes = {event["trace"].get("outcome") for event in said if event["state"] == "Queued"}
+    assert {"admitted", "admitted_degraded"} <= outcomes
+    assert any(event["state"] == "Refused" for event in said)
