@@ -97,16 +97,17 @@ class TopicScan:
     def _records(self, consumer: Consumer, unread: set[int]) -> Iterator[Record]:
         done, heard_at = 0, time.monotonic()
         while unread:
-            messages = consumer.consume(BATCH, 0.5)
-            if messages:
-                heard_at = time.monotonic()
-            elif time.monotonic() - heard_at > self._patience_s:
-                raise BrokerUnavailableError(f"{self.topic}: no answer from {self._bootstrap} for {self._patience_s:g} s")
-            for message in messages:
+            before = done, len(unread)
+            for message in consumer.consume(BATCH, 0.5):
                 record = self._taken(message, unread)
                 if record is not None:
                     done += 1
                     yield record
+            # Errors come as messages too, so what counts is that it goes on.
+            if (done, len(unread)) != before:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > self._patience_s:
+                raise BrokerUnavailableError(f"{self.topic}: no answer from {self._bootstrap} for {self._patience_s:g} s")
             self._on_progress(min(done, self.total), self.total)
 
     def _taken(self, message: Message, unread: set[int]) -> Record | None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from include.demo.burst import default_route, run_burst
+from include.demo.burst_judging import faults_of, high_lane
+from include.demo.burst_plan import BurstSize, measure_capacity
+from include.demo.burst_view import degraded_words, refused_words
 from include.demo.lifecycle import Lifecycle
 from include.demo.observer import Observer
 from include.demo.outcome import Outcome
-from include.demo.rollback import Stream, switch_and_roll_back
+from include.demo.rollback import Stream, calm_waits, switch_and_roll_back
 from include.demo.sending import Sender
 from include.demo.steps import StepFailedError
 from include.demo.traffic import check_gateway_images, run_traffic
+from include.storage import open_store
 
 FIRST_SEED, SECOND_SEED = 1, 2
 
@@ -25,6 +30,8 @@ def play(outcome: Outcome, console: Console) -> None:
         _await_service(outcome, observer, outcome.versions[0].version)
         _send_traffic(outcome, observer, sender, console)
         _roll_back(outcome, lifecycle, observer, sender, console)
+        if outcome.options.burst_seconds:
+            _burst(outcome, observer, sender, console)
 
 
 def _bring_up(outcome: Outcome) -> None:
@@ -109,3 +116,23 @@ def _roll_back(outcome: Outcome, lifecycle: Lifecycle, observer: Observer, sende
             stream.stop()
         outcome.faults += [f"{shot.request_id}: {shot.event.state} during the switch" for shot in rollback.lost]
         step.note = f"{rollback.seconds:.2f} s from the move of the alias to the first image of version {first}"
+
+
+def _burst(outcome: Outcome, observer: Observer, sender: Sender, console: Console) -> None:
+    with outcome.steps.step("Send a burst of five times what the workers can do") as step:
+        size = _burst_size(outcome, observer)
+        burst = outcome.burst = run_burst(outcome.settings, size, observer, sender, console)
+        high = outcome.high = high_lane(burst, calm_waits(outcome.rollback) if outcome.rollback else ())
+        outcome.faults += faults_of(burst, high, open_store(outcome.settings))
+        completed = sum(fate.took_s is not None for fate in burst.fates)
+        step.note = (
+            f"{len(burst.fates)} sent, {completed} completed; degraded {degraded_words(burst.fates)}; refused {refused_words(burst.fates)}"
+        )
+
+
+def _burst_size(outcome: Outcome, observer: Observer) -> BurstSize:
+    """By what the workers did in the traffic before."""
+    workers = observer.ask(lambda seen: sum(not worker.gone for worker in seen.workers.values()))
+    ended = [verdict.event for verdict in outcome.traffic.good() if verdict.event is not None] if outcome.traffic else []
+    capacity = measure_capacity(ended, default_route(outcome.settings), workers)
+    return BurstSize(run=outcome.options.run, capacity=capacity, seconds=outcome.options.burst_seconds)

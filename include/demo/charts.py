@@ -118,6 +118,33 @@ def timeline_chart(points: Sequence[Point], marks: Sequence[Mark], label: str) -
     return _svg(bottom + 28, label, parts)
 
 
+def scatter_chart(points: Sequence[Point], rows: Mapping[str, Sequence[Point]], label: str) -> str:
+    """Seconds along, seconds up; later points lie over earlier ones.
+
+    :param rows: what has a time but no height: a row of ticks each, above
+    """
+    top = 14 + 22 * len(rows)
+    bottom = top + 250
+    high_x = max([1.0, *(point.x for found in (points, *rows.values()) for point in found)]) * 1.02
+    high_y = max([1.0, *(point.y for point in points)]) * 1.05
+    parts, scale = _x_axis(high_x, top, bottom, "s")
+    for tick in _ticks(high_y, 5):
+        y = bottom - tick * (bottom - top) / high_y
+        parts += [_line(LEFT, y, WIDTH - RIGHT, y, "grid"), _text(LEFT - 10, y + 4, f"{_number(tick)} s", "tick", "end")]
+    for number, (name, found) in enumerate(rows.items()):
+        parts += _tick_row(found, name, 8 + 22 * number, scale)
+    parts += [_dot(LEFT + point.x * scale, bottom - point.y * (bottom - top) / high_y, point.kind, point.title, 4) for point in points]
+    return _svg(bottom + 28, label, parts)
+
+
+def _tick_row(points: Sequence[Point], name: str, top: float, scale: float) -> list[str]:
+    parts = [_text(LEFT - 10, top + 10, name, "tick", "end")]
+    for point in points:
+        x = LEFT + point.x * scale
+        parts.append(f"<g><title>{escape(point.title)}</title>{_line(x, top, x, top + 13, point.kind)}</g>")
+    return parts
+
+
 def curve_chart(series: Mapping[str, Sequence[tuple[float, float]]], label: str) -> str:
     """Lines over a common x, scaled to the values' own range."""
     points = [point for values in series.values() for point in values]

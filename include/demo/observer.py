@@ -12,11 +12,11 @@ from typing import Self, TypeVar
 
 from pydantic_core import from_json
 
-from include.client.reader import RecentIds, Record, Start, TopicReader, parse_event
+from include.client.reader import RecentIds, Record, Start, TopicReader, parse_event, parse_shares
 from include.config import Settings
 from include.contracts import topics
 from include.contracts.dead_letters import DeadLetter
-from include.contracts.events import StatusEvent
+from include.contracts.events import SharesEvent, StatusEvent
 from include.contracts.workers import Completed, Credit, Failed, Goodbye, Hello, Started, WorkerMessage, worker_messages
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Seen:
     events: dict[str, list[StatusEvent]] = field(default_factory=lambda: defaultdict(list))
     dead_letters: list[DeadLetter] = field(default_factory=list)
     workers: dict[str, WorkerView] = field(default_factory=dict)
+    shares: list[SharesEvent] = field(default_factory=list)
 
     def newest(self, request_id: str) -> StatusEvent | None:
         """The terminal event where there is one, else the last."""
@@ -113,8 +114,15 @@ class Observer:
 
     def _on_event(self, record: Record) -> None:
         event = parse_event(record)
-        if event is not None and self._ids.add(event.event_id):
+        if event is None:
+            self._on_shares(record)
+        elif self._ids.add(event.event_id):
             self._seen.events[event.request_id].append(event)
+
+    def _on_shares(self, record: Record) -> None:
+        move = parse_shares(record)
+        if move is not None and self._ids.add(move.event_id):
+            self._seen.shares.append(move)
 
     def _on_dead_letter(self, record: Record) -> None:
         self._seen.dead_letters.append(parse_dead_letter(record.value or b""))

@@ -22,5 +22,6 @@ class DemoOptions(BaseModel):
     eval_prompts: int = Field(32, ge=4, description="Captions that an evaluation renders.")
     eval_steps: int = Field(8, ge=1, description="Denoising steps of an evaluation.")
     init: str = Field("base", pattern="^(base|scratch)$")
+    burst_seconds: float = Field(15.0, ge=0, le=600, description="How long the burst is sent; 0 leaves it out.")
     traffic_timeout_s: float = Field(240.0, gt=0)
     dag_timeout_s: float = Field(600.0, gt=0)

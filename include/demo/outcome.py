@@ -8,6 +8,8 @@ from typing import Any
 
 from include.config import Settings
 from include.demo.airflow_runs import FinishedRun
+from include.demo.burst import Burst
+from include.demo.burst_judging import HighLane
 from include.demo.lifecycle import Version
 from include.demo.options import DemoOptions
 from include.demo.rollback import Rollback
@@ -25,6 +27,8 @@ class Outcome:
     versions: list[Version] = field(default_factory=list)
     traffic: Traffic | None = None
     rollback: Rollback | None = None
+    burst: Burst | None = None
+    high: HighLane | None = None  #: how its waits in the burst compare
     faults: list[str] = field(default_factory=list)  #: what is not as it must be
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from include.demo.burst_page import burst_context
 from include.demo.charts import Mark, Point, curve_chart, timeline_chart, waits_chart
 from include.demo.outcome import Outcome
 from include.demo.pictures import image_name
@@ -47,6 +48,7 @@ def context(outcome: Outcome, report: dict[str, Any], pictures: dict[str, Any]) 
         "waits_chart": Markup(waits_chart(waits)) if any(waits.values()) else "",
         "mosaic": [entry["images"][0] for entry in report["good"] if entry.get("images")][:12],
         "switch": switch_context(rollback) if rollback else None,
+        "burst_view": burst_context(outcome.burst) if outcome.burst and report["burst"] else None,
         "loss_chart": Markup(loss) if (loss := loss_chart(outcome)) else "",
         "metrics": [row for row in METRICS if any(row[0] in found.metrics for found in outcome.versions)],
         "longest_step": max([step.seconds for step in outcome.steps.done] or [1.0]),

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from include.demo.burst_figures import burst_figures
 from include.demo.judging import Verdict
 from include.demo.outcome import Outcome
 from include.demo.pictures import image_name
@@ -40,6 +41,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "good": [good_entry(verdict) for verdict in verdicts if verdict.planned.good],
         "bad": [bad_entry(verdict) for verdict in verdicts if not verdict.planned.good],
         "rollback": rollback_entry(outcome.rollback) if outcome.rollback else None,
+        "burst": burst_figures(outcome.burst, outcome.high) if outcome.burst and outcome.high else None,
         "addresses": outcome.addresses,
     }
 

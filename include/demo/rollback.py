@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from include.config import Settings
-from include.contracts.events import State, StatusEvent
+from include.contracts.events import Lane, State, StatusEvent
 from include.contracts.requests import ServiceClass, Tier
 from include.demo.mlflow_rest import move_alias
 from include.demo.observer import Observer, Seen
@@ -152,3 +152,9 @@ def _shots(observer: Observer, stream: Stream) -> list[Shot]:
     ended = observer.ask(lambda seen: [(request_id, seen.terminal(request_id)) for request_id in stream.sent])
     shots = [Shot(one, *stream.sent[one], event) for one, event in ended if event is not None]
     return sorted(shots, key=lambda shot: shot.event.at)
+
+
+def calm_waits(rollback: Rollback) -> list[float]:
+    """Seconds that each request of the stream waited in the high lane, with nobody else there."""
+    events = (shot.event for shot in rollback.shots)
+    return [event.waited_s for event in events if event.lane is Lane.HIGH and event.waited_s is not None]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 import httpx
 
-from include.client.producer import INGRESS, TopicProducer
+from include.client.producer import INGRESS, Delivery, TopicProducer
 from include.config import Settings
 from include.demo.planned import Planned, Way
 from include.gateway.keys import demo_keys
@@ -62,6 +63,10 @@ class Sender:
         )
         error = answer.json().get("error", {})
         return Reply(status=answer.status_code, code=error.get("code", ""), message=error.get("message", ""))
+
+    def post(self, planned: Planned) -> Future[Delivery]:
+        """By Kafka, without waiting until it is durable."""
+        return self._producer.post(INGRESS[planned.service_class], planned.value, planned.key)
 
     def send_all(self, plan: Iterable[Planned], outbox: Outbox, every_s: float) -> None:
         """One after another, at most one every ``every_s`` seconds."""

@@ -1,11 +1,9 @@
-"""What the scheduler does where the policy table says nothing: periods, floors, the default policy, the backoff."""
+"""What the scheduler does where the policy table says nothing: periods, limits, the backoff."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-
-from include.contracts.defaults import default_policy as default_policy
 
 HEARTBEAT_S = 1.0
 

@@ -10,6 +10,9 @@ from include.simulation.scenario import Scenario
 
 Flow = tuple[Lane, str]
 
+#: The guarantees hold in predicted device seconds; this much more are real ones taken to be, the band that predictions come with.
+PREDICTION_ERROR = 1.1
+
 
 class Promises:
     """From what is guaranteed alone: the lane's floor of the fleet, and the tenant's weighted share of that.
@@ -41,7 +44,7 @@ class Promises:
         lane_rate = self._policy.lane_floor[lane] * self._workers
         own_rate = lane_rate * weights[tenant] / sum(weights.values())
         rounding_s = (len(weights) + 1) * self._largest_s / lane_rate
-        return self._queued_s[flow] / own_rate + rounding_s + 2 * self._policy.batch_s
+        return PREDICTION_ERROR * self._queued_s[flow] / own_rate + rounding_s + 2 * self._policy.batch_s
 
     def left(self, request_id: str) -> None:
         """It was dispatched, or is over."""

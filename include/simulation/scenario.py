@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from include.contracts.control import ModelDefaults, ModelRoute, Policy
 from include.contracts.dispatch import ModelRef
 from include.contracts.events import Lane
-from include.contracts.policy import LaneRule
+from include.contracts.policy import LaneRule, default_quotas
 from include.contracts.requests import ServiceClass, Tier
 from include.routing.catalog import Catalog
 from include.simulation.policy import WorkerSpec
@@ -172,6 +172,10 @@ _LANES = {
     (ServiceClass.BATCH, Tier.FREE): Lane.LOW,
 }
 
+#: Requests of one tenant that may wait. So small that all tenants of a batch lane together don't fill it: the batch topic is first in first
+#: out, so whoever fills a lane would otherwise keep the others out of the fair queue, in Kafka.
+_MAX_QUEUED = {Tier.FREE: 30, Tier.PRO: 30, Tier.ENTERPRISE: 8}
+
 
 def mixed(*, workers: int = 8) -> Scenario:
     """Sixteen tenants of all tiers and classes on a small fleet.
@@ -188,6 +192,7 @@ def mixed(*, workers: int = 8) -> Scenario:
         lease_s=3600.0,  # outlasts any wait behind another lease, so that heartbeats may be rare
         lane_bound_s={Lane.HIGH: 0.75 * workers, Lane.NORMAL: 30.0 * workers, Lane.LOW: 60.0 * workers},
         lane_objective_s={Lane.HIGH: 2.0, Lane.NORMAL: 60.0, Lane.LOW: 600.0},
+        quotas={tier: quota.model_copy(update={"max_queued": _MAX_QUEUED[tier]}) for tier, quota in default_quotas().items()},
         degrade_from=0.4,
         batch_s=2.0,
     )

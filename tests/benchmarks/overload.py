@@ -14,7 +14,7 @@ which is with every micro-batch full.
 - ``low_share``: the low lane's part of the device time used. A promise only where the low lane is backlogged all the time, as at 3.
 - ``jain_gpu_seconds``: Jain's index of device seconds among tenants of one lane and tier that had something waiting throughout; the worst
   group, null where no two tenants were.
-- ``goodput``: completions a second that began within their lane's objective (5, 60, 600 s). ``slo_attainment``: their part of all that
+- ``goodput``: completions a second that began within their lane's objective (2, 60, 600 s). ``slo_attainment``: their part of all that
   arrived; refused and unfinished ones have missed it. ``utilisation``: device time used over what there was.
 
 ``high_p99_ratio``: ours, high lane's p99 at the highest load over that at the lowest. ``low_floor``: ours, the least share of device time

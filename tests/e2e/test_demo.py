@@ -1,12 +1,13 @@
 """The demo in small: everything that `make demo` does, on free ports and in a home of its own.
 
 From no state at all: services come up, a dataset is prepared, a model trained, measured and promoted through Airflow, requests of every
-kind are sent and judged, a second version goes live and is taken back, page and report are written.
+kind are sent and judged, a second version goes live and is taken back, a burst is stood, page and report are written.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from include.client.policy import current_policy
 from include.config import Settings
 from include.gateway.keys import demo_keys
 from tests.support.stack import atelier
@@ -41,6 +43,27 @@ def test_the_rollback_is_measured_and_loses_nothing(demo: tuple[subprocess.Compl
     rollback = report_of(demo[1])["rollback"]
     assert (rollback["from_version"], rollback["to_version"], rollback["lost"]) == ("2", "1", 0)
     assert 0 < rollback["seconds"] < 30
+
+
+@pytest.mark.timeout(1200)
+def test_the_burst_is_over_and_told(settings: Settings, demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    burst = report_of(demo[1])["burst"]
+    assert burst["capacity"]["offered_times"] == pytest.approx(5, abs=0.5)
+    refused = sum(row["count"] for row in burst["refused"].values())
+    assert burst["completed"] == burst["admitted"] == burst["offered"] - refused
+    assert refused and burst["degraded"]["count"] and burst["deferred"]["count"]
+    assert burst["high_lane"]["burst_p90_s"] <= burst["high_lane"]["bound_p90_s"]
+    policy = current_policy(settings)
+    assert policy is not None and policy.by == "built in", "the policy of before holds again"
+
+
+@pytest.mark.timeout(1200)
+def test_the_page_explains_requests_of_the_burst(demo: tuple[subprocess.CompletedProcess[str], Path], settings: Settings) -> None:
+    page = (demo[1] / "index.html").read_text()
+    names = re.findall(r"atelier why ([\w.-]+burst[\w.-]+)", page)
+    assert len(names) >= 4
+    told = atelier(settings, "why", names[0], timeout_s=60)
+    assert told.returncode == 0 and "Completed" in told.stdout, told.stdout + told.stderr
 
 
 @pytest.mark.timeout(1200)

@@ -9,7 +9,7 @@ import sys
 from include.config import PROJECT_ROOT, Settings
 from tests.support.services import PORTS
 
-SMALL = ("--requests", "30", "--train-steps", "4", "--second-steps", "2", "--eval-prompts", "8")
+SMALL = ("--requests", "30", "--train-steps", "4", "--second-steps", "2", "--eval-prompts", "8", "--burst-seconds", "6")
 
 
 def variables(settings: Settings) -> dict[str, str]:

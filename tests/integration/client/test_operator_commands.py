@@ -29,6 +29,8 @@ from include.platform.environment import settings_environment
 from tests.support.kafka_client import send
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.timeout(240)
+
 Run = Callable[..., Result]
 ORIGINAL = b'{ "tenant":"acme",\n "request_id" : "r1", "prompt":"ein rotes Herz \xe2\x99\xa5" }'
 NOW = time.time()

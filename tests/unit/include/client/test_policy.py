@@ -43,7 +43,7 @@ def test_a_file_that_is_no_policy_is_refused_with_the_field(tmp_path: Path, text
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match="nowhere.yaml"):
+    with pytest.raises(PolicyError, match=r"nowhere\.yaml"):
         load_policy(tmp_path / "nowhere.yaml", "someone")
 
 

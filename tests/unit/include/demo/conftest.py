@@ -16,6 +16,7 @@ from include.contracts.events import ImageResult, Lane, State, StatusEvent, Usag
 from include.contracts.objects import MEDIA_TYPES, image_key
 from include.contracts.requests import ImageFormat, ServiceClass
 from include.demo.airflow_runs import FinishedRun
+from include.demo.burst import Burst
 from include.demo.judging import judge_all
 from include.demo.lifecycle import Version
 from include.demo.observer import Seen
@@ -27,6 +28,7 @@ from include.demo.sending import Outbox, Reply
 from include.demo.steps import Step, Steps
 from include.demo.traffic import Traffic, plan_traffic
 from include.storage import ObjectStore, open_store
+from tests.unit.include.demo.rehearsal import Rehearsal
 
 RUN = "test"
 LANES = {ServiceClass.REALTIME: Lane.HIGH, ServiceClass.BATCH: Lane.LOW}
@@ -99,6 +101,12 @@ def perfect_seen(plan: list[Planned], store: ObjectStore) -> tuple[Seen, Outbox]
             reason = Reason(code=planned.expected, message=planned.label)  # type: ignore[arg-type]
             seen.events[planned.request_id].append(event_of(planned, State.REFUSED, reason=reason))
     return seen, outbox
+
+
+@pytest.fixture(scope="session")
+def burst() -> Burst:
+    """The planned burst as the scheduler takes it; its images are not stored anywhere."""
+    return Rehearsal().run()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from include.demo.charts import WIDTH, Mark, Point, curve_chart, nice_step, timeline_chart, waits_chart
+from include.demo.charts import WIDTH, Mark, Point, curve_chart, nice_step, scatter_chart, timeline_chart, waits_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -25,7 +25,18 @@ def test_each_wait_is_a_dot_inside_the_chart() -> None:
 
 
 def test_no_waits_at_all_is_a_chart_too() -> None:
-    ElementTree.fromstring(waits_chart({"high": [], "normal": [], "low": []}))
+    chart = ElementTree.fromstring(waits_chart({"high": [], "normal": [], "low": []}))
+    assert chart.findall(f".//{SVG}circle") == []
+
+
+def test_a_row_of_ticks_stands_above_the_dots() -> None:
+    points = [Point(x=1.0, y=4.0, kind="lane-low", title="a < b")]
+    rows = {"lane full": [Point(x=2.0, y=0.0, kind="refused", title="x"), Point(x=9.0, y=0.0, kind="refused", title="y")]}
+    chart = ElementTree.fromstring(scatter_chart(points, rows, "waits"))
+    ticks = [line for line in chart.findall(f".//{SVG}line") if line.attrib["class"] == "refused"]
+    dot = chart.find(f".//{SVG}circle")
+    assert dot is not None and all(float(tick.attrib["y2"]) < float(dot.attrib["cy"]) for tick in ticks)
+    assert len(ticks) == 2 and all(float(tick.attrib["x1"]) <= WIDTH for tick in ticks)
 
 
 def test_marks_and_titles_are_escaped_and_inside() -> None:
