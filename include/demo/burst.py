@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import isclose
 
 from rich.console import Console
 
@@ -52,7 +53,7 @@ def run_burst(settings: Settings, size: BurstSize, observer: Observer, sender: S
         gauge = Gauge(offsets, lambda: held_back(act.fates()))
         with gauge, shown(console, lambda: burst_view(act.now(gauge)), lambda: burst_line(act.now(gauge))):
             act.play(size.seconds + DRAIN_TIMEOUT_S)
-    return act.finished(gauge)
+        return act.finished(gauge)
 
 
 def default_route(settings: Settings) -> ModelDefaults:
@@ -140,7 +141,10 @@ class _Act:
             continue
 
     def _moves(self) -> list[SharesEvent]:
-        return self._observer.ask(lambda seen: list(seen.shares[self._moves_before :]))
+        """Those under the burst's policy. They keep the sum of the shares; the one that set them did not."""
+        total = sum(self._policy.lane_floor.values())
+        moves = self._observer.ask(lambda seen: list(seen.shares[self._moves_before :]))
+        return [move for move in moves if isclose(sum(move.before.values()), total)]
 
     def _letters(self) -> dict[str, list[DeadLetter]]:
         ours = {request.id for request in self._plan}

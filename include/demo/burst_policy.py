@@ -20,6 +20,8 @@ BY = "atelier demo, the burst"
 LARGE = 3.0
 #: Device seconds that a lane may hold, by worker: seconds of work.
 BOUNDS_S = {Lane.HIGH: 4.0, Lane.NORMAL: 7.0, Lane.LOW: 8.0}
+#: Once they moved by what the low lane can borrow, the high lane can still have half of the time, which is all that the burst asks of it.
+FLOORS = {Lane.HIGH: 0.5, Lane.NORMAL: 0.15, Lane.LOW: 0.12}
 OBJECTIVES_S = {Lane.HIGH: 8.0, Lane.NORMAL: 10.0, Lane.LOW: 10.0}
 DEGRADE_FROM = 0.3
 #: What a free tenant may use, as a share of all workers; saved up for so many seconds.
@@ -37,6 +39,7 @@ def burst_policy(base: Policy, capacity: Capacity) -> Policy:
         "at": time.time(),
         "lanes": _lanes(base, capacity),
         "lane_bound_s": {lane: bound * workers for lane, bound in BOUNDS_S.items()},
+        "lane_floor": dict(FLOORS),
         "lane_objective_s": dict(OBJECTIVES_S),
         "quotas": {**base.quotas, Tier.FREE: Quota.model_validate(free.model_dump())},
         "degrade_from": DEGRADE_FROM,

@@ -98,9 +98,8 @@ def send_requests(settings: Settings, count: int) -> list[str]:
 
 def recovery_s(name: str, victim: Running, worker: StubWorker) -> float:
     """Kill it, start it again, wait for a lease that was issued after the kill."""
-    killed_at = time.time()
-    known = len(worker.leases)
     victim.kill()
+    killed_at, known = time.time(), len(worker.leases)
     victim.start()
 
     def leased() -> float | None:

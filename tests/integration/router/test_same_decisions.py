@@ -29,7 +29,7 @@ Event = dict[str, Any]
 
 
 class Recorder:
-    """Sends one input after the other, each when the last one's effect was seen, and keeps them with the time at which the job took them."""
+    """Sends one input after the other, each when the last one's effect was seen, and keeps each with the time at which the job took it."""
 
     def __init__(self, router: RouterJob, dispatches: TopicReader) -> None:
         self.router = router

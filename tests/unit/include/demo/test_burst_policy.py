@@ -33,7 +33,7 @@ def test_what_costs_much_does_not_hold_up_what_costs_little(units: float, lane: 
 def test_what_the_burst_does_not_change_stays() -> None:
     base = default_policy(lease_s=12.0, max_attempts=2)
     found = burst_policy.burst_policy(base, CAPACITY)
-    assert (found.lease_s, found.max_attempts, found.lane_floor, found.ladder) == (12.0, 2, base.lane_floor, base.ladder)
+    assert (found.lease_s, found.max_attempts, found.quality_floors, found.ladder) == (12.0, 2, base.quality_floors, base.ladder)
 
 
 @pytest.fixture
