@@ -136,7 +136,7 @@ class Dispatcher:
         budget_s = cell.catalog.policy.batch_s - head.predicted_s
         self._serve(head, now, in_turn=True)
         while len(batch) < at_most:
-            found = lanes.alike(head.shape, head.lane, worker.pool, budget_s)
+            found = lanes.alike(head.shape, head.lane, worker.pool, budget_s, cell.catalog.policy.batch_s)
             if found is None:
                 return batch, "nothing else compatible waits" if budget_s > head.predicted_s else "cost budget"
             if found.deadline < now + found.least_s:

@@ -6,6 +6,7 @@ import heapq
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
 
 from include.contracts.requests import ServiceClass
 from include.scheduling.records import Entry, Pools, Shape
@@ -93,7 +94,7 @@ class FairQueue:
     ``|S_i/w_i - S_j/w_j| <= l_i/w_i + l_j/w_j``: the served one always has the lowest tag, so no tag runs ahead of another by more than
     its own last request, and tags differ from S/w by a constant while both stay backlogged. So a tenant's lag behind its fair share is at
     most its own largest request plus, over its weight, the largest of another. Filling a micro-batch out of turn charges the tenant all
-    the same, and moves the bound by what one micro-batch took out of turn.
+    the same, and is over for it once it is ``ahead_s`` ahead, so the bound grows by that and one request.
 
     Requests that may go to different pools are in different sections with tags in common, so that one which waits for a full pool holds up
     nobody who could go elsewhere; the bound then holds between tenants whose heads are both free to go. A tenant at its limit of running
@@ -210,14 +211,18 @@ class FairQueue:
             for section in tenant.sections:
                 section.activate(name, tenant)
 
-    def alike(self, shape: Shape, pool: str | None = None, most_s: float = float("inf")) -> Entry | None:
-        """The longest waiting request of a shape that may share a micro-batch on ``pool`` and takes at most ``most_s``."""
+    def alike(self, shape: Shape, pool: str | None = None, most_s: float = inf, ahead_s: float = inf) -> Entry | None:
+        """The longest waiting request of a shape that may share a micro-batch on ``pool`` and takes at most ``most_s``.
+
+        None of a tenant whose tag is more than ``ahead_s`` beyond virtual time: what is popular would go out of turn again and again, and
+        the rest of that tenant's requests, for which its tag is too high then, would never have theirs.
+        """
         best: Entry | None = None
         for section in self._sections.values():
             alike = section.by_shape.get(shape)
             if alike is None or (pool is not None and pool not in section.pools):
                 continue
-            found = next((one for one in islice(alike.values(), ALIKE_LOOKAHEAD) if self._may_fill(one, most_s)), None)
+            found = next((one for one in islice(alike.values(), ALIKE_LOOKAHEAD) if self._may_fill(one, most_s, ahead_s)), None)
             if found is not None and (best is None or found.seq < best.seq):
                 best = found
         return best
@@ -278,8 +283,9 @@ class FairQueue:
         if not entry.alone:
             section.by_shape.setdefault(entry.shape, OrderedDict())[entry.id] = entry
 
-    def _may_fill(self, entry: Entry, most_s: float) -> bool:
-        return entry.predicted_s <= most_s and entry.tenant not in self._paused
+    def _may_fill(self, entry: Entry, most_s: float, ahead_s: float) -> bool:
+        name = entry.tenant
+        return entry.predicted_s <= most_s and name not in self._paused and self._tenants[name].tag - self.virtual_time <= ahead_s
 
     def _mean_s(self) -> float:
         return self.queued_s / len(self._arrivals) if self._arrivals else 0.0

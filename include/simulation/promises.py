@@ -18,8 +18,8 @@ class Promises:
     """From what is guaranteed alone: the lane's floor of the fleet, and the tenant's weighted share of that.
 
     A request waits at most until its tenant's own queue, itself included, was served at that rate. To that come the rounding errors of the
-    fair queue and of the lanes (one request of the largest seen for each tenant of the lane, at the lane's rate) and the two
-    micro-batches that a worker may hold before it. The scenario's tenants count from the start; another one from its first request on, so
+    fair queue and of the lanes (one request of the largest seen for each tenant of the lane, at the lane's rate), what a tenant's later
+    requests may take out of turn, and the two micro-batches that a worker may hold before it. The scenario's tenants count from the start; another one from its first request on, so
     it makes later promises longer, not earlier ones.
     """
 
@@ -44,7 +44,8 @@ class Promises:
         lane_rate = self._policy.lane_floor[lane] * self._workers
         own_rate = lane_rate * weights[tenant] / sum(weights.values())
         rounding_s = (len(weights) + 1) * self._largest_s / lane_rate
-        return PREDICTION_ERROR * self._queued_s[flow] / own_rate + rounding_s + 2 * self._policy.batch_s
+        out_of_turn_s = self._policy.batch_s / lane_rate
+        return PREDICTION_ERROR * (self._queued_s[flow] / own_rate + out_of_turn_s + rounding_s) + 2 * self._policy.batch_s
 
     def left(self, request_id: str) -> None:
         """It was dispatched, or is over."""

@@ -17,6 +17,7 @@ import pytest
 
 from include.client.policy import current_policy
 from include.config import Settings
+from include.contracts.defaults import default_policy
 from include.gateway.keys import demo_keys
 from tests.support.stack import atelier
 
@@ -54,7 +55,7 @@ def test_the_burst_is_over_and_told(settings: Settings, demo: tuple[subprocess.C
     assert refused and burst["degraded"]["count"] and burst["deferred"]["count"]
     assert burst["high_lane"]["burst_p90_s"] <= burst["high_lane"]["bound_p90_s"]
     policy = current_policy(settings)
-    assert policy is not None and policy.by == "built in", "the policy of before holds again"
+    assert policy is not None and policy.lane_bound_s == default_policy().lane_bound_s, "the policy of before holds again"
 
 
 @pytest.mark.timeout(1200)

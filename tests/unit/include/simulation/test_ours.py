@@ -8,7 +8,7 @@ from include.contracts.events import Lane, State
 from include.contracts.requests import ServiceClass, Tier
 from include.simulation.ours import OwnPolicy
 from include.simulation.policy import Admitted, Assigned, Ended, SharesMoved, WorkerSpec
-from include.simulation.promises import Promises
+from include.simulation.promises import PREDICTION_ERROR, Promises
 from include.simulation.scenario import POOL, START, mixed
 from tests.unit.include.simulation.builders import arrival, small
 
@@ -62,12 +62,13 @@ def test_a_promise_covers_the_tenants_own_queue_at_its_guaranteed_rate():
     promises = Promises(scenario)
     floor = scenario.policy.lane_floor[Lane.LOW] * 10
     held = 2 * scenario.policy.batch_s
+    own = PREDICTION_ERROR * 2.0 / floor
     alone = promises.queued("a", Lane.LOW, "acme", Tier.FREE, 2.0)
-    assert alone == pytest.approx(2.0 / floor + 2 * 2.0 / floor + held)
-    assert promises.queued("b", Lane.LOW, "acme", Tier.FREE, 2.0) == pytest.approx(alone + 2.0 / floor)
-    assert promises.queued("c", Lane.LOW, "other", Tier.FREE, 2.0) == pytest.approx(2 * 2.0 / floor + 3 * 2.0 / floor + held)
+    assert alone == pytest.approx(own + 2 * 2.0 / floor + held)
+    assert promises.queued("b", Lane.LOW, "acme", Tier.FREE, 2.0) == pytest.approx(alone + own)
+    assert promises.queued("c", Lane.LOW, "other", Tier.FREE, 2.0) == pytest.approx(2 * own + 3 * 2.0 / floor + held)
     promises.left("b")
-    assert promises.queued("d", Lane.LOW, "acme", Tier.FREE, 2.0) == pytest.approx(2 * 4.0 / floor + 3 * 2.0 / floor + held)
+    assert promises.queued("d", Lane.LOW, "acme", Tier.FREE, 2.0) == pytest.approx(2 * 2 * own + 3 * 2.0 / floor + held)
 
 
 def test_tenants_of_the_scenario_count_before_they_have_sent_anything():
