@@ -107,7 +107,7 @@ class Cell:
         lane = entry.lane
         place, ahead_s = self.lanes[lane].ahead_of(entry.tenant)
         entry.queued_at = now
-        entry.estimate = self.learned.waits.estimate(ahead_s, self._drain_rate(lane, now), lane)
+        entry.estimate = self.learned.waits.estimate(ahead_s, self.drain_rate(lane, now), lane)
         if not self.lanes[lane]:
             self.learned.drain.waiting(lane, True, now)
         if entry.deadline < inf:
@@ -245,6 +245,11 @@ class Cell:
         """Predicted device seconds that wait in a lane."""
         return self.lanes[lane].queued_s
 
+    def drain_rate(self, lane: Lane, now: float) -> float:
+        """Device seconds a second that a lane gets: what it got lately; before that, all that nobody waits for before it."""
+        share = 1.0 if not any(self.lanes[each] for each in Lane if each is not lane) else self.lanes.floors[lane]
+        return self.learned.drain.rate(lane, now, prior=share * self._live_workers(now))
+
     def take_note(self) -> None:
         """Write down what each tenant was served and each lane is owed, so that a restored queue is the same queue.
 
@@ -275,11 +280,6 @@ class Cell:
     def _note_attempts(self, entry: Entry) -> None:
         entry.noted = True
         self.store.put(Table.ATTEMPTS, entry.id, entry.encode_attempts())
-
-    def _drain_rate(self, lane: Lane, now: float) -> float:
-        """Device seconds a second that a lane gets: what it got lately; before that, all that nobody waits for before it."""
-        share = 1.0 if not any(self.lanes[each] for each in Lane if each is not lane) else self.lanes.floors[lane]
-        return self.learned.drain.rate(lane, now, prior=share * self._live_workers(now))
 
     def _live_workers(self, now: float) -> int:
         """Counted once a second, since every request asks."""

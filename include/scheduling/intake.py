@@ -135,7 +135,7 @@ class Intake:
             return error.reason
         entry.resolve(found.model, found.task, found.prediction.seconds, found.prediction.low_s)
         entry.lane, entry.pools = found.lane, found.pools
-        refused = _too_late(entry, now) or self._full(entry, now) or cell.quotas.check(entry, now)
+        refused = _too_late(entry, now) or cell.quotas.check(entry, now) or self._full(entry, now)
         if refused is not None:
             entry.task = None
             return refused
@@ -170,7 +170,7 @@ class Intake:
         bound, queued = cell.catalog.policy.lane_bound_s[entry.lane], cell.backlog(entry.lane)
         if queued + entry.predicted_s <= bound or not queued:
             return None
-        wait = max(1.0, (queued + entry.predicted_s - bound) / max(1, cell.fleet.live(now)))
+        wait = max(1.0, (queued + entry.predicted_s - bound) / max(0.01, cell.drain_rate(entry.lane, now)))
         message = f"the {entry.lane} lane holds {queued:.0f} of {bound:.0f} device seconds; come back in {wait:.0f} s"
         return Reason(code=ReasonCode.OVERLOADED, message=message, retry_after_s=round(wait, 1))
 

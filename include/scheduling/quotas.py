@@ -45,7 +45,7 @@ class Quotas:
             return Reason(code=ReasonCode.RATE_LIMITED, message=text, retry_after_s=round(wait, 1))
         needed = min(entry.predicted_s, quota.burst_s)
         if use.level + 1e-9 < needed:
-            wait = (needed - use.level) / quota.rate
+            wait = max(0.1, (needed - use.level) / quota.rate)
             text = f"{entry.tenant} may use {quota.rate:g} device seconds a second and has {max(0.0, use.level):.1f} of them left; this"
             text += f" takes {entry.predicted_s:.1f}; come back in {wait:.1f} s"
             return Reason(code=ReasonCode.RATE_LIMITED, message=text, retry_after_s=round(wait, 2))

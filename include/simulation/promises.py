@@ -18,9 +18,9 @@ class Promises:
     """From what is guaranteed alone: the lane's floor of the fleet, and the tenant's weighted share of that.
 
     A request waits at most until its tenant's own queue, itself included, was served at that rate. To that come the rounding errors of the
-    fair queue and of the lanes (one request of the largest seen for each tenant of the lane, at the lane's rate), what a tenant's later
-    requests may take out of turn, and the two micro-batches that a worker may hold before it. The scenario's tenants count from the start; another one from its first request on, so
-    it makes later promises longer, not earlier ones.
+    fair queue and of the lanes (one request of the largest seen for each tenant of the lane, at the lane's rate), what a tenant's
+    later requests may take out of turn, and the two micro-batches that a worker may hold before it. The scenario's tenants count
+    from the start; another one from its first request on, so it makes later promises longer, not earlier ones.
     """
 
     def __init__(self, scenario: Scenario) -> None:

@@ -61,14 +61,14 @@ def test_a_promise_covers_the_tenants_own_queue_at_its_guaranteed_rate():
     scenario = replace(mixed(workers=10), tenants=())
     promises = Promises(scenario)
     floor = scenario.policy.lane_floor[Lane.LOW] * 10
-    held = 2 * scenario.policy.batch_s
-    own = PREDICTION_ERROR * 2.0 / floor
+    held = 2 * scenario.policy.batch_s + PREDICTION_ERROR * scenario.policy.batch_s / floor
+    own, rounding = PREDICTION_ERROR * 2.0 / floor, PREDICTION_ERROR * 2.0 / floor
     alone = promises.queued("a", Lane.LOW, "acme", Tier.FREE, 2.0)
-    assert alone == pytest.approx(own + 2 * 2.0 / floor + held)
+    assert alone == pytest.approx(own + 2 * rounding + held)
     assert promises.queued("b", Lane.LOW, "acme", Tier.FREE, 2.0) == pytest.approx(alone + own)
-    assert promises.queued("c", Lane.LOW, "other", Tier.FREE, 2.0) == pytest.approx(2 * own + 3 * 2.0 / floor + held)
+    assert promises.queued("c", Lane.LOW, "other", Tier.FREE, 2.0) == pytest.approx(2 * own + 3 * rounding + held)
     promises.left("b")
-    assert promises.queued("d", Lane.LOW, "acme", Tier.FREE, 2.0) == pytest.approx(2 * 2 * own + 3 * 2.0 / floor + held)
+    assert promises.queued("d", Lane.LOW, "acme", Tier.FREE, 2.0) == pytest.approx(2 * 2 * own + 3 * rounding + held)
 
 
 def test_tenants_of_the_scenario_count_before_they_have_sent_anything():
