@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from include.client.exits import broker_or_exit
 from include.contracts.events import ImageResult, State, StatusEvent
 from include.contracts.requests import GenerationRequest, ServiceClass, Tier
 
-EXIT_REFUSED, EXIT_NO_BROKER, EXIT_TIMEOUT = 1, 3, 4
+EXIT_REFUSED, EXIT_TIMEOUT = 1, 4
 
 
 def send(
@@ -52,19 +53,15 @@ def _request(fields: dict[str, Any]) -> GenerationRequest:
 
 
 def _send_and_follow(request: GenerationRequest, service_class: ServiceClass, timeout_s: float) -> StatusEvent:
-    from include.client.errors import BrokerUnavailableError, DeliveryError
     from include.client.producer import RequestProducer
     from include.client.reader import EventReader
     from include.config import settings
 
     try:
-        with EventReader(settings()) as reader, RequestProducer(settings()) as producer:
+        with broker_or_exit(), EventReader(settings()) as reader, RequestProducer(settings()) as producer:
             delivery = producer.send(request, service_class)
             typer.echo(f"{request.request_id} sent to {delivery.topic}")
             return reader.wait_for_terminal([request.request_id], timeout_s, _printer())[request.request_id]
-    except (BrokerUnavailableError, DeliveryError) as error:
-        typer.echo(f"{error}; is Atelier up? `atelier status` tells", err=True)
-        raise typer.Exit(EXIT_NO_BROKER) from error
     except TimeoutError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(EXIT_TIMEOUT) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.client.exits import broker_or_exit
 from include.contracts.errors import ReasonCode
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from include.client.redriven import RedriveLog
     from include.client.why import History
 
-EXIT_MISSING, EXIT_USAGE, EXIT_NO_BROKER = 1, 2, 3
+EXIT_MISSING, EXIT_USAGE = 1, 2
 SILENT_S = 1.0  #: what takes longer shows how far it is
 LINE_EVERY_S = 5.0
 WIDTH = 160  #: of a table that goes into a file or a pipe
@@ -35,7 +36,7 @@ def why(
     from include.client.why import read_history
     from include.config import settings
 
-    with _broker_or_exit(), _progress("events") as progress:
+    with broker_or_exit(), _progress("events") as progress:
         history = read_history(settings(), request_id, progress)
     if not history and not follow:
         _say_unknown(history)
@@ -43,7 +44,7 @@ def why(
     if not as_json:
         _show(history)
     if follow:
-        with _broker_or_exit():
+        with broker_or_exit():
             _follow(history, quiet=as_json)
     if as_json:
         from include.client.why import to_dict
@@ -69,7 +70,7 @@ def redrive(
     selection = _selection(ids, tenant, reason, source, since)
     log = RedriveLog(settings())
     try:
-        with nullcontext() if dry_run else log, _broker_or_exit():
+        with nullcontext() if dry_run else log, broker_or_exit():
             plan = _plan(selection, log, new_ids=new_id, again=again)
             whole = _show_plan(plan, selection)
             if not dry_run:
@@ -182,17 +183,6 @@ def _carry_out(plan: list[Redrive], log: RedriveLog, yes: bool) -> bool:
     for one, said in outcome.failed:
         typer.echo(f"{one.request_id} was not sent: {said}", err=True)
     return not outcome.failed
-
-
-@contextmanager
-def _broker_or_exit() -> Iterator[None]:
-    from include.client.errors import BrokerUnavailableError
-
-    try:
-        yield
-    except BrokerUnavailableError as error:
-        typer.echo(f"{error}; is Atelier up? `atelier status` tells", err=True)
-        raise typer.Exit(EXIT_NO_BROKER) from error
 
 
 class _Bar:

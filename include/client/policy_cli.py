@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-EXIT_NO_BROKER = 3
+from include.client.exits import broker_or_exit
 
 
 def policy(
@@ -24,7 +22,7 @@ def policy(
     from include.config import settings
     from include.contracts.defaults import default_policy
 
-    with _broker_or_exit():
+    with broker_or_exit():
         if file is None:
             found = current_policy(settings()) or default_policy(lease_s=settings().lease_s, max_attempts=settings().max_attempts)
             typer.echo(f"# by {found.by or 'nobody named'}, {_when(found.at)}\n{dump_policy(found)}", nl=False)
@@ -53,7 +51,7 @@ def quota(
 
     given = {"rate": rate, "burst_s": burst, "max_queued": queued, "max_running": running, "weight": weight}
     changes = {name: value for name, value in given.items() if value is not None}
-    with _broker_or_exit():
+    with broker_or_exit():
         present = read_control(settings(), TenantQuota).get(f"tenant_quota:{tenant}")
         if not changes and not clear:
             typer.echo(present.quota.model_dump_json(indent=2) if present and present.quota else f"{tenant} has its tier's quota")
@@ -79,14 +77,3 @@ def _quota_message(tenant: str, present: dict[str, Any], changes: dict[str, Any]
 
 def _when(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at)) if at else "as shipped"
-
-
-@contextmanager
-def _broker_or_exit() -> Iterator[None]:
-    from include.client.errors import BrokerUnavailableError, DeliveryError
-
-    try:
-        yield
-    except (BrokerUnavailableError, DeliveryError) as error:
-        typer.echo(f"{error}; is Atelier up? `atelier status` tells", err=True)
-        raise typer.Exit(EXIT_NO_BROKER) from error

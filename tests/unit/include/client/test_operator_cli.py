@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from include.client.dead_letters import Action, Found, Redrive, Selection
-from include.client.operator_cli import EXIT_NO_BROKER, EXIT_USAGE, _show_plan
+from include.client.exits import EXIT_NO_BROKER
+from include.client.operator_cli import EXIT_USAGE, _show_plan
 from include.client.operator_views import SHOWN_LETTERS, counted, sent_words
 from include.client.redriven import RedriveLog
 from include.config import settings
