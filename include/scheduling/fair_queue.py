@@ -13,6 +13,8 @@ from include.scheduling.records import Entry, Pools, Shape
 
 #: Requests of one shape looked at for one that may fill a micro-batch.
 ALIKE_LOOKAHEAD = 16
+#: Times that a tenant's next request lets later ones of the tenant go before it in others' micro-batches.
+PASSES = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -181,6 +183,9 @@ class FairQueue:
         """Take it out as dispatched and charge its tenant; virtual time only moves with those whose turn it was."""
         if in_turn:
             self.virtual_time = max(self.virtual_time, self._tenants[entry.tenant].tag)
+        else:
+            head = self._sections[entry.pools].lines[entry.tenant].head()
+            head.passed_over += head is not entry
         self.remove(entry)
         self.charge(entry.tenant, entry.predicted_s / entry.weight)
 
@@ -222,7 +227,7 @@ class FairQueue:
             alike = section.by_shape.get(shape)
             if alike is None or (pool is not None and pool not in section.pools):
                 continue
-            found = next((one for one in islice(alike.values(), ALIKE_LOOKAHEAD) if self._may_fill(one, most_s, ahead_s)), None)
+            found = next((one for one in islice(alike.values(), ALIKE_LOOKAHEAD) if self._may_fill(section, one, most_s, ahead_s)), None)
             if found is not None and (best is None or found.seq < best.seq):
                 best = found
         return best
@@ -283,9 +288,12 @@ class FairQueue:
         if not entry.alone:
             section.by_shape.setdefault(entry.shape, OrderedDict())[entry.id] = entry
 
-    def _may_fill(self, entry: Entry, most_s: float, ahead_s: float) -> bool:
+    def _may_fill(self, section: _Section, entry: Entry, most_s: float, ahead_s: float) -> bool:
         name = entry.tenant
-        return entry.predicted_s <= most_s and name not in self._paused and self._tenants[name].tag - self.virtual_time <= ahead_s
+        if entry.predicted_s > most_s or name in self._paused or self._tenants[name].tag - self.virtual_time > ahead_s:
+            return False
+        head = section.lines[name].head()
+        return head is entry or head.passed_over < PASSES
 
     def _mean_s(self) -> float:
         return self.queued_s / len(self._arrivals) if self._arrivals else 0.0

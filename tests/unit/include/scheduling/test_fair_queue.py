@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.contracts.requests import ServiceClass
-from include.scheduling.fair_queue import FairQueue
+from include.scheduling.fair_queue import PASSES, FairQueue
 from include.scheduling.records import Entry
 from tests.unit.include.scheduling.harness import request
 
@@ -255,3 +255,32 @@ def test_heads_come_in_the_order_of_their_turns(entry: Filler) -> None:
         queue.push(one)
     heads = queue.heads(frozenset({"spot"}), 2)
     assert [one.tenant for _, one in heads] == ["a", "b"]
+
+
+def test_a_tenants_next_request_is_passed_over_a_few_times_only(entry: Filler) -> None:
+    """What is popular fills others' micro-batches; the tenant's rarer requests must not wait for ever behind it."""
+    queue = FairQueue()
+    rare = entry("a")
+    rare.shape = ("emoji", 64, 64, 4, False)
+    queue.push(rare)
+    for _ in range(2 * PASSES):
+        queue.push(entry("a"))
+    for _ in range(PASSES):
+        found = queue.alike(SHAPE)
+        assert found is not None
+        queue.serve(found, in_turn=False)
+    assert queue.alike(SHAPE) is None
+    assert serve(queue, 1) == [rare]
+    assert queue.alike(SHAPE) is not None
+
+
+def test_a_tenant_that_is_far_ahead_fills_no_more(entry: Filler) -> None:
+    queue = FairQueue()
+    for tenant in "aaaaab":
+        queue.push(entry(tenant))
+    for _ in range(3):
+        found = queue.alike(SHAPE, ahead_s=2.0)
+        assert found is not None and found.tenant == "a"
+        queue.serve(found, in_turn=False)
+    found = queue.alike(SHAPE, ahead_s=2.0)
+    assert found is not None and found.tenant == "b"
