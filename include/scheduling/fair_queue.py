@@ -14,7 +14,7 @@ from include.scheduling.records import Entry, Pools, Shape
 #: Requests of one shape looked at for one that may fill a micro-batch.
 ALIKE_LOOKAHEAD = 16
 #: Times that a tenant's next request lets later ones of the tenant go before it in others' micro-batches.
-PASSES = 4
+PASSES = 2
 
 
 @dataclass(slots=True, eq=False)

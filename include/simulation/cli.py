@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -57,7 +58,7 @@ def simulate(
         raise typer.BadParameter(f"{plot_path.name} must end in {', '.join(PLOT_SUFFIXES)}", param_hint="--plot")
     plan = _plan(arrivals, load, seconds, workers, seed)
     results = _run(plan, names, seed)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(table(results, plan.title))
     console.print(
         f"{len(results[0].run):,} requests; simulated a second: {', '.join(f'{r.policy} {r.requests_per_s:,.0f}' for r in results)}"
