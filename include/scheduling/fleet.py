@@ -41,8 +41,8 @@ class Worker:
         return max(0, self.slots - len(self.leases) - self.foreign)
 
     def busy_for(self, now: float) -> float:
-        """Device seconds until it is through with what it holds, as predicted."""
-        return sum(max(0.0, lease.predicted_s - (now - lease.issued_at)) for lease in self.leases.values())
+        """Device seconds until it is through with what it holds, as predicted; a lease that has not begun takes all of its own."""
+        return sum(max(0.0, lease.predicted_s - (now - lease.started_at if lease.started else 0.0)) for lease in self.leases.values())
 
 
 @dataclass(slots=True, kw_only=True)

@@ -128,6 +128,7 @@ class LeaseRecord:
     expires_at: float
     entries: dict[str, Entry] = field(default_factory=dict)
     started: bool = False
+    started_at: float = 0.0
     size: int = 0  #: requests it was given out with; 0 where the release before gave it
     predicted_s: float = 0.0  #: device seconds of all of them
     missed: int = 0  #: heartbeats in a row that did not report it, once it was due to be reported

@@ -144,7 +144,8 @@ class WorkerDesk:
         lease = worker.leases.get(message.lease_id)
         if lease is None:
             return
-        lease.started = True
+        if not lease.started:
+            lease.started, lease.started_at = True, now
         self._renew(lease, now)
         if isinstance(message, Started):
             return
