@@ -27,8 +27,8 @@ WORKERS = {"w-0": "standard", "w-1": "standard", "w-2": "spot"}
 CLOSERS = {"closer-0": "standard", "closer-1": "spot"}
 numbers = st.integers(0, 10_000)
 
-#: Runs of up to 50 steps each; ``ATELIER_STATE_MACHINE_RUNS=100`` for a quick look.
-EXAMPLES = int(os.environ.get("ATELIER_STATE_MACHINE_RUNS", "2000"))
+#: Runs of up to 50 steps each; ``ATELIER_STATE_MACHINE_RUNS=2000`` for a longer look, which takes minutes.
+EXAMPLES = int(os.environ.get("ATELIER_STATE_MACHINE_RUNS", "500"))
 
 
 def policy(**changes: Any) -> Policy:
