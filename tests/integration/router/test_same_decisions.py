@@ -123,8 +123,9 @@ def policy() -> str:
 
 
 def comparable(message: Event) -> Event:
-    """Estimates depend on how often the clock ticked meanwhile."""
-    return {key: value for key, value in message.items() if key != "estimate"}
+    """Estimates, of the wait and of when to come back, depend on how often the clock ticked meanwhile."""
+    code = message.get("reason", {}).get("code")
+    return {**{key: value for key, value in message.items() if key not in ("estimate", "reason")}, "reason": code}
 
 
 def first_difference(said: list[Event], replayed: list[Event]) -> str | None:
