@@ -1,9 +1,10 @@
 """What a crash costs: 10,000 requests queued, ``kill -9`` of the TaskManager, then of the JobManager, while a worker takes from the queue.
 
 Whoever is killed is started again at once, as the supervisor of the local profile does it, and the service ``router`` watches over the job.
-``recovery_s``: the longer of the two times without a new lease after a kill; ``taskmanager_s`` and ``jobmanager_s``: each of them.
-``lost``: requests without a terminal event. ``duplicate_terminal``: requests with two different terminal events. ``repeated_lines``: terminal
-events that a restored job said again, with the same event id, as delivery at least once allows.
+
+- ``recovery_s``: the longer of the two times without a new lease after a kill; ``taskmanager_s`` and ``jobmanager_s``: each of them.
+- ``lost``: requests without a terminal event. ``duplicate_terminal``: requests with two different terminal events.
+- ``repeated_lines``: terminal events that a restored job said again, with the same event id, as delivery at least once allows.
 """
 
 from __future__ import annotations
