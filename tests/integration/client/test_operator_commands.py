@@ -238,3 +238,22 @@ def test_the_progress_of_a_scan_ends_at_all(installation: Settings) -> None:
     seen: list[tuple[int, int]] = []
     list(TopicScan(installation, names.EVENTS, lambda done, total: seen.append((done, total))))
     assert seen[-1] == (50, 50)
+
+
+def test_the_policy_is_shown_swapped_and_shown_again(run: Run, tmp_path: Path) -> None:
+    shown = run("policy")
+    assert shown.exit_code == 0 and "as shipped" in shown.stdout
+    file = tmp_path / "policy.yaml"
+    file.write_text(shown.stdout.replace("linger_s: 0.0", "linger_s: 0.5"))
+    assert run("policy", str(file)).exit_code == 0
+    assert "linger_s: 0.5" in run("policy").stdout
+
+
+def test_a_quota_is_set_changed_in_parts_and_taken_back(run: Run) -> None:
+    assert "its tier's quota" in run("quota", "acme").stdout
+    assert run("quota", "acme", "--rate", "2", "--burst", "60", "--queued", "5", "--running", "1").exit_code == 0
+    assert run("quota", "acme", "--weight", "3").exit_code == 0
+    own = json.loads(run("quota", "acme").stdout)
+    assert (own["rate"], own["max_queued"], own["weight"]) == (2.0, 5, 3.0)
+    assert run("quota", "acme", "--clear").exit_code == 0
+    assert "its tier's quota" in run("quota", "acme").stdout
