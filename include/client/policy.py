@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from include.client.producer import TopicProducer
-from include.client.reader import Start, TopicReader
+from include.client.scanning import TopicScan
 from include.config import Settings
 from include.contracts import topics
 from include.contracts.control import ControlMessage, Policy, TenantQuota, control_messages
@@ -27,14 +27,10 @@ class PolicyError(ValueError):
 def read_control(settings: Settings, wanted: type[Wanted]) -> dict[str, Wanted]:
     """The newest message of each key of one kind. Raises :class:`BrokerUnavailableError`."""
     found: dict[str, Wanted] = {}
-    with TopicReader(settings, topics.CONTROL, Start.BEGINNING) as reader:
-        ends = reader.ends()
-        while any(ends.values()) and (record := reader.poll(2.0)) is not None:
-            message = _parsed(record.value)
-            if isinstance(message, wanted):
-                found[message.key] = message
-            if record.offset + 1 >= ends[record.partition]:
-                ends[record.partition] = 0
+    for record in TopicScan(settings, topics.CONTROL):
+        message = _parsed(record.value)
+        if isinstance(message, wanted):
+            found[message.key] = message
     return found
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
 
-from pydantic_core import from_json
-
 from include.client.reader import RecentIds, Record, Start, TopicReader, parse_event, parse_shares
 from include.config import Settings
 from include.contracts import topics
@@ -125,18 +123,12 @@ class Observer:
             self._seen.shares.append(move)
 
     def _on_dead_letter(self, record: Record) -> None:
-        self._seen.dead_letters.append(parse_dead_letter(record.value or b""))
+        self._seen.dead_letters.append(DeadLetter.from_json(record.value or b""))
 
     def _on_worker(self, record: Record) -> None:
         message = worker_messages.validate_json(record.value or b"")
         view = self._seen.workers.setdefault(message.worker_id, WorkerView(message.worker_id, message.pool))
         update_worker(view, message)
-
-
-def parse_dead_letter(value: bytes) -> DeadLetter:
-    """Raises :class:`ValidationError`. On the wire nulls are left out, and ``original`` has no default that would bring its null back."""
-    fields = from_json(value) if value else {}
-    return DeadLetter.model_validate({"original": None, **fields} if isinstance(fields, dict) else fields)
 
 
 def update_worker(view: WorkerView, message: WorkerMessage) -> None:

@@ -14,8 +14,8 @@ from include.scheduling.store import StateStore, Table
 class Learned:
     """Costs, batch sizes, waits, load. And the tenants' buckets, which change with every request.
 
-    Written to the store every now and then rather than with each change: a restored scheduler that lost the last second of it predicts a
-    little worse, and a tenant may get back what it was charged in that second.
+    Written to the store every now and then rather than with each change: a restored scheduler that lost the last seconds of it predicts
+    a little worse, and a tenant may get back what it was charged in them.
     """
 
     def __init__(self, store: StateStore, quotas: Quotas, *, shares_every_s: float) -> None:

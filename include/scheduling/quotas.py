@@ -52,9 +52,8 @@ class Quotas:
         return None
 
     def admit(self, entry: Entry, now: float) -> None:
-        """Charge what was checked."""
-        quota = self._catalog.quota(entry.tenant, entry.request.tier)
-        use = self._use(entry.tenant, quota, now)
+        """Charge what was checked just now."""
+        quota, use = self._catalog.quota(entry.tenant, entry.request.tier), self._uses[entry.tenant]
         use.level -= entry.predicted_s
         use.full_at = now + (quota.burst_s - use.level) / quota.rate
         self._dirty.add(entry.tenant)

@@ -121,7 +121,7 @@ class Scheduler:
 
     def batch_open(self) -> bool:
         """Whether batch requests may come in; those that come all the same are taken."""
-        return self._batch_room.is_open()
+        return self._cell.batch_open
 
     @property
     def stats(self) -> Stats:

@@ -5,7 +5,7 @@ import pytest
 from include.contracts.dead_letters import DeadLetter, encode_original
 from include.contracts.errors import Reason, ReasonCode
 from include.contracts.workers import Credit, Goodbye, Hello, Started
-from include.demo.observer import WorkerView, parse_dead_letter, update_worker
+from include.demo.observer import WorkerView, update_worker
 
 WORKER = {"worker_id": "worker-0", "incarnation": "i1", "cell": "cell-0", "pool": "standard"}
 
@@ -14,14 +14,14 @@ WORKER = {"worker_id": "worker-0", "incarnation": "i1", "cell": "cell-0", "pool"
 def test_a_dead_letter_comes_back_as_it_was_sent(original: bytes | None) -> None:
     reason = Reason(code=ReasonCode.INVALID_MESSAGE, message="no value")
     letter = DeadLetter(source_topic="requests.batch", at=1.0, reason=reason, original=encode_original(original))
-    assert parse_dead_letter(letter.to_json()) == letter
-    assert parse_dead_letter(letter.to_json()).original_bytes() == original
+    assert DeadLetter.from_json(letter.to_json()) == letter
+    assert DeadLetter.from_json(letter.to_json()).original_bytes() == original
 
 
 @pytest.mark.parametrize("value", [b"", b"nonsense", b"[]", b"{}"])
 def test_what_is_no_dead_letter_raises(value: bytes) -> None:
     with pytest.raises(ValueError):
-        parse_dead_letter(value)
+        DeadLetter.from_json(value)
 
 
 def test_a_worker_is_what_its_messages_say() -> None:
