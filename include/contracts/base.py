@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 #: Ids travel in object keys, URLs and file names, so they hold nothing that any of these would have to escape.
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", min_length=1, max_length=128)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", min_length=1, max_length=64)]
+#: The key of an object in the store.
+ObjectKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_=+@-][A-Za-z0-9._=+@-]*(/[A-Za-z0-9_=+@-][A-Za-z0-9._=+@-]*)*$", max_length=512)]
 #: Seconds since 1970, UTC.
 Timestamp = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]

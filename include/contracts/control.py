@@ -64,6 +64,7 @@ class ModelRoute(ControlMessage):
     defaults: ModelDefaults
     is_default: bool = Field(False, description="Whether requests that name no model get this one.")
     distilled: Name | None = Field(None, description="Registered few-step model that may stand in for this one under load.")
+    adapter_of: Name | None = Field(None, description="The model that this is a LoRA adapter of; it serves no requests by itself.")
 
     @property
     def key(self) -> str:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from include.contracts.base import Identifier, Label, Message, Name, Part, Timestamp
-from include.contracts.requests import Guidance, ImageFormat, Prompt, Seed, Side, Steps
+from include.contracts.base import Identifier, Label, Message, Name, ObjectKey, Part, Timestamp
+from include.contracts.events import Lane
+from include.contracts.requests import AdapterWeight, Guidance, ImageFormat, Prompt, Seed, Side, Steps, Strength
 
 
 class DispatchKind(Label):
@@ -28,6 +29,16 @@ class ModelRef(Part):
         return f"{self.name}/{self.version}"
 
 
+class AdapterRef(Part):
+    """A LoRA adapter of the model by what it is."""
+
+    model: ModelRef
+    weight: AdapterWeight = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.model.key}*{self.weight:g}"
+
+
 class BatchKey(Part):
     """What requests must share to run in one batch. Seed and prompt are deliberately not in it."""
 
@@ -36,9 +47,11 @@ class BatchKey(Part):
     height: Side
     steps: Steps
     guided: bool = Field(description="Whether classifier-free guidance doubles the batch.")
+    variant: str = Field("", max_length=1000, description="Adapters with their weights, and the strength of image to image.")
 
     def __str__(self) -> str:
-        return f"{self.model}|{self.width}x{self.height}|{self.steps}|{'cfg' if self.guided else 'plain'}"
+        variant = f"|{self.variant}" if self.variant else ""
+        return f"{self.model}|{self.width}x{self.height}|{self.steps}|{'cfg' if self.guided else 'plain'}{variant}"
 
 
 class RenderTask(Part):
@@ -57,10 +70,19 @@ class RenderTask(Part):
     image_format: ImageFormat
     upscale_to: tuple[Side, Side] | None = Field(None, description="Size of the stored image where it renders smaller than was asked for.")
     degraded: tuple[str, ...] = ()
+    adapters: tuple[AdapterRef, ...] = ()
+    init_image: ObjectKey | None = Field(None, description="Object key of the image to start from.")
+    strength: Strength | None = Field(None, description="How far to go from init_image; given with it.")
 
     @property
     def guided(self) -> bool:
         return self.guidance > 1
+
+    @property
+    def variant(self) -> str:
+        """What of its adapters and start image it must share with others of its micro-batch, as text."""
+        parts = [str(adapter) for adapter in self.adapters]
+        return "+".join(parts if self.strength is None else [*parts, f"from@{self.strength:g}"])
 
 
 class Lease(Message):
@@ -78,6 +100,7 @@ class Lease(Message):
     lease_s: float = Field(gt=0, description="How long each renewal lasts.")
     model: ModelRef
     batch_key: BatchKey
+    lane: Lane = Field(Lane.NORMAL, description="Of its first task; a worker lets a more urgent lease go before a running one.")
     tasks: tuple[RenderTask, ...] = Field(min_length=1)
 
 

@@ -27,6 +27,7 @@ class ReasonCode(Label):
     MODEL_LOAD_FAILED = "model_load_failed"  #: the version can't be fetched, verified or loaded
     OUT_OF_MEMORY = "out_of_memory"  #: the render does not fit the device
     RENDER_FAILED = "render_failed"  #: the pipeline raised
+    UNSAFE_CONTENT = "unsafe_content"  #: the safety checker blocked the image
     STORE_FAILED = "store_failed"  #: the image could not be stored
 
 

@@ -61,6 +61,7 @@ class ImageResult(Part):
     height: int = Field(ge=1, description="Pixels.")
     seed: int = Field(ge=0, description="Seed that reproduces it.")
     media_type: str = Field(description="image/png, image/jpeg or image/webp.")
+    flags: tuple[str, ...] = Field((), max_length=16, description="What the safety checker saw in it; empty means nothing, or no checker.")
 
 
 class Usage(Part):
@@ -71,11 +72,13 @@ class Usage(Part):
     steps: int = Field(ge=0, description="Denoising steps run.")
     backend: str = Field("torch-eager", description="What ran the network.")
     device: str = Field("cpu", description="Device it ran on.")
+    cache_hits: tuple[str, ...] = Field((), max_length=8, description="Caches that saved work: prompt, result, near, parked, attempt.")
 
 
 class Progress(Part):
     step: int = Field(ge=0)
     steps: int = Field(ge=1)
+    previews: tuple[str, ...] = Field((), max_length=256, description="Object keys of previews that were just written.")
 
 
 class Estimate(Part):

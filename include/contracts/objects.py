@@ -10,3 +10,13 @@ MEDIA_TYPES = {ImageFormat.PNG: "image/png", ImageFormat.JPEG: "image/jpeg", Ima
 def image_key(tenant: str, request_id: str, index: int, image_format: ImageFormat) -> str:
     """``images/TENANT/REQUEST/INDEX.EXT``; tenant and request id are checked identifiers, so the key can't leave its folder."""
     return f"images/{tenant}/{request_id}/{index}.{image_format.value}"
+
+
+def preview_key(tenant: str, request_id: str) -> str:
+    """A small JPEG of how a running request looks to be; written over as it renders, deleted when it ends."""
+    return f"previews/{tenant}/{request_id}.jpg"
+
+
+def parked_key(tenant: str, request_id: str) -> str:
+    """A render in the middle, for another worker to go on with; deleted once its request is completed."""
+    return f"parked/{tenant}/{request_id}.safetensors"

@@ -7,12 +7,13 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from include.contracts.base import Identifier, Label, Message, Name, Timestamp
+from include.contracts.base import Identifier, Label, Message, Name, ObjectKey, Part, Timestamp
 
 MAX_PROMPT = 2000
 MAX_MESSAGE_BYTES = 64 * 1024
 MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 16, 4096, 8
 MAX_STEPS, MAX_IMAGES, MAX_GUIDANCE = 200, 16, 30.0
+MAX_ADAPTERS, MAX_ADAPTER_WEIGHT = 4, 2.0
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -56,6 +57,20 @@ Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE), AfterValidator(_multiple)
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+AdapterWeight = Annotated[float, Field(ge=-MAX_ADAPTER_WEIGHT, le=MAX_ADAPTER_WEIGHT, allow_inf_nan=False)]
+
+
+class Adapter(Part):
+    """A LoRA adapter on top of the model."""
+
+    name: Name = Field(description="Registered adapter of the model.")
+    weight: AdapterWeight = Field(1.0, description="How strongly it acts; 0 not at all.")
+
+
+def owns(tenant: str, key: str) -> bool:
+    """Whether an object is one that this tenant made or brought."""
+    return key.startswith((f"images/{tenant}/", f"inputs/{tenant}/"))
 
 
 class GenerationRequest(Message):
@@ -74,6 +89,11 @@ class GenerationRequest(Message):
     guidance: Guidance | None = Field(None, description="Classifier-free guidance scale; 1 or less turns guidance off.")
     images: int = Field(1, ge=1, le=MAX_IMAGES, description="How many images, each with its own seed.")
     seed: Seed | None = Field(None, description="Seed of the first image; empty means one derived from the request id.")
+    adapters: tuple[Adapter, ...] = Field((), max_length=MAX_ADAPTERS, description="LoRA adapters on top of the model, each once.")
+    init_image: ObjectKey | None = Field(None, description="Object key of the tenant's own image to start from, instead of noise alone.")
+    strength: Strength | None = Field(
+        None, description="How far to go from init_image: 1 forgets it. Only with init_image; empty means 0.6."
+    )
     image_format: ImageFormat = Field(ImageFormat.PNG, description="Encoding of the images.")
     deadline_at: Timestamp | None = Field(None, description="When the answer is of no use any more, in seconds since 1970.")
     created_at: Timestamp | None = Field(None, description="When the producer made it, in seconds since 1970.")
@@ -86,6 +106,17 @@ class GenerationRequest(Message):
     def _both_sides(self) -> Self:
         if (self.width is None) != (self.height is None):
             raise ValueError("width and height go together; give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _extras(self) -> Self:
+        names = [adapter.name for adapter in self.adapters]
+        if len(set(names)) < len(names):
+            raise ValueError("adapters names one twice; give each once")
+        if self.strength is not None and self.init_image is None:
+            raise ValueError("strength goes with init_image; give both or leave strength out")
+        if self.init_image is not None and not owns(self.tenant, self.init_image):
+            raise ValueError(f"init_image must be a key under images/{self.tenant}/ or inputs/{self.tenant}/")
         return self
 
     @model_validator(mode="after")

@@ -50,6 +50,10 @@ class Credit(WorkerMessage):
     warm_models: tuple[str, ...] = Field((), description="Loaded versions as name/version.")
     free_memory_mb: float | None = Field(None, ge=0, description="Free device memory.")
     utilisation: float | None = Field(None, ge=0, le=1, description="Share of the last interval it rendered.")
+    gpu_utilisation: float | None = Field(None, ge=0, le=1, description="As the GPU's driver measures it.")
+    temperature_c: float | None = Field(None, ge=-50, le=200, description="Of the GPU.")
+    refused_models: tuple[str, ...] = Field((), max_length=64, description="Versions as name/version that it tried and won't serve.")
+    parked: int = Field(0, ge=0, le=64, description="Renders put aside for more urgent ones.")
 
 
 class Started(WorkerMessage):

@@ -80,9 +80,10 @@ class BatchSizes:
         return [(json.dumps(kind), json.dumps([self._kinds[kind].seen, list(self._kinds[kind].by_size.items())])) for kind in kinds]
 
     def restore(self, key: str, value: str) -> None:
-        model, (name, width, height, steps, guided), pool = json.loads(key)
+        """Shapes of the release before had no variant."""
+        model, (name, width, height, steps, guided, *variant), pool = json.loads(key)
         seen, by_size = json.loads(value)
-        self._kinds[model, (name, width, height, steps, guided), pool] = _Costs(dict(by_size), seen)
+        self._kinds[model, (name, width, height, steps, guided, variant[0] if variant else ""), pool] = _Costs(dict(by_size), seen)
 
 
 def _power_of_two(size: int) -> int:

@@ -108,6 +108,7 @@ class Dispatcher:
                 lease_s=lease_s,
                 model=model,
                 batch_key=key,
+                lane=head.lane,
                 tasks=tasks,
             )
         )
@@ -211,6 +212,6 @@ def _digest(content: list[str]) -> str:
 @lru_cache(1024)
 def _batch_key(model: str, shape: Shape) -> tuple[BatchKey, str]:
     """The key, and its text for the trace."""
-    _, width, height, steps, guided = shape
-    key = BatchKey(model=model, width=width, height=height, steps=steps, guided=guided)
+    _, width, height, steps, guided, variant = shape
+    key = BatchKey(model=model, width=width, height=height, steps=steps, guided=guided, variant=variant)
     return key, str(key)

@@ -13,8 +13,8 @@ from include.contracts.events import Admission, Lane
 from include.contracts.requests import GenerationRequest, ServiceClass
 from include.scheduling.estimates import Told
 
-#: Model name, width, height, steps, guided: what requests must share to render together. The version is added at dispatch.
-Shape = tuple[str, int, int, int, bool]
+#: Model name, width, height, steps, guided, variant: what requests must share to render together. The version is added at dispatch.
+Shape = tuple[str, int, int, int, bool, str]
 
 #: Names of pools.
 Pools = frozenset[str]
@@ -42,7 +42,7 @@ class Entry:
     phase: Phase = Phase.HELD
     lane: Lane = Lane.LOW
     task: RenderTask | None = None  #: None only while held
-    shape: Shape = ("", 0, 0, 0, False)
+    shape: Shape = ("", 0, 0, 0, False, "")
     predicted_s: float = 0.0  #: device seconds
     least_s: float = 0.0  #: device seconds it takes at least, as far as one can tell
     weight: float = 1.0  #: of its tenant, against the others of its lane
@@ -71,7 +71,7 @@ class Entry:
     def resolve(self, model: str, task: RenderTask, predicted_s: float, least_s: float = 0.0) -> None:
         """Give it its task; what it asks of the device stays that, whatever becomes of its model's defaults."""
         self.task, self.predicted_s, self.least_s = task, predicted_s, least_s
-        self.shape = (model, task.width, task.height, task.steps, task.guided)
+        self.shape = (model, task.width, task.height, task.steps, task.guided, task.variant)
 
     def encode(self) -> str:
         """Tab-separated fields, the original last, since only it may hold a tab. A held request has no lane, model and task yet."""

@@ -17,16 +17,15 @@ from typing import Protocol
 from include.contracts.dispatch import RenderTask
 from include.contracts.errors import RefusedError
 from include.contracts.events import Lane, State
+from include.scheduling.records import Shape
 from include.simulation.policy import Admitted, Arrival, Assigned, Ended, Move, WorkerSpec
 from include.simulation.scenario import POOL, Scenario
-
-BatchShape = tuple[str, int, int, int, bool]
 
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Waiting:
     task: RenderTask
-    shape: BatchShape
+    shape: Shape
     lane: Lane
 
 
@@ -38,7 +37,7 @@ class Order(Protocol):
     def pop(self) -> Waiting | None:
         """The next in turn, None when nothing waits."""
 
-    def pop_alike(self, shape: BatchShape) -> Waiting | None:
+    def pop_alike(self, shape: Shape) -> Waiting | None:
         """The first in the queue that the last one came from which may share its micro-batch."""
 
 
@@ -47,7 +46,7 @@ class _Line:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[int, Waiting] = OrderedDict()
-        self._by_shape: dict[BatchShape, deque[int]] = {}
+        self._by_shape: dict[Shape, deque[int]] = {}
         self._number = count()
 
     def __len__(self) -> int:
@@ -63,7 +62,7 @@ class _Line:
         self._by_shape[waiting.shape].popleft()
         return waiting
 
-    def pop_alike(self, shape: BatchShape) -> Waiting | None:
+    def pop_alike(self, shape: Shape) -> Waiting | None:
         numbers = self._by_shape.get(shape)
         return self._waiting.pop(numbers.popleft()) if numbers else None
 
@@ -80,7 +79,7 @@ class FifoOrder:
     def pop(self) -> Waiting | None:
         return self._line.pop() if len(self._line) else None
 
-    def pop_alike(self, shape: BatchShape) -> Waiting | None:
+    def pop_alike(self, shape: Shape) -> Waiting | None:
         return self._line.pop_alike(shape)
 
 
@@ -101,7 +100,7 @@ class StrictOrder:
                 return line.pop()
         return None
 
-    def pop_alike(self, shape: BatchShape) -> Waiting | None:
+    def pop_alike(self, shape: Shape) -> Waiting | None:
         return self._lines[self._last].pop_alike(shape)
 
 
@@ -117,7 +116,7 @@ class _Round:
     def pop(self) -> Waiting:
         return self._served(next(iter(self.lines)))
 
-    def pop_alike(self, shape: BatchShape) -> Waiting | None:
+    def pop_alike(self, shape: Shape) -> Waiting | None:
         for tenant, line in self.lines.items():
             found = line.pop_alike(shape)
             if found is not None:
@@ -153,7 +152,7 @@ class CountRoundRobinOrder:
                 return turn.pop()
         return None
 
-    def pop_alike(self, shape: BatchShape) -> Waiting | None:
+    def pop_alike(self, shape: Shape) -> Waiting | None:
         return self._rounds[self._last].pop_alike(shape)
 
 
@@ -183,7 +182,7 @@ class BaselinePolicy:
         except RefusedError:
             return [Ended(arrival.request.request_id, State.REFUSED)]
         task, model = resolved.task, resolved.route.name
-        shape = (model, task.width, task.height, task.steps, task.guided)
+        shape = (model, task.width, task.height, task.steps, task.guided, task.variant)
         self._order.push(Waiting(task, shape, self._lanes[arrival.service_class, arrival.request.tier]))
         self._waiting += 1
         return [Admitted(task.request_id), *self._dispatch()]
@@ -220,7 +219,7 @@ class BaselinePolicy:
 
     def _fits(self, head: Waiting, size: int) -> bool:
         """Whether so many like it stay within the policy's budget of a micro-batch."""
-        model, width, height, steps, guided = head.shape
+        model, width, height, steps, guided, _ = head.shape
         return self._times.expected(model, width * height, steps, guided, size * head.task.images, POOL) <= self._batch_s
 
     def _roomiest(self) -> WorkerSpec | None:

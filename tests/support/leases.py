@@ -35,7 +35,7 @@ def lease_of(*tasks: RenderTask, model: ModelRef = REF, **values: Any) -> Lease:
     """A lease issued now to worker-0 of pool standard."""
     now, first = time.time(), tasks[0]
     lease_s = values.pop("lease_s", 30.0)
-    key = BatchKey(model=model.key, width=first.width, height=first.height, steps=first.steps, guided=first.guided)
+    key = BatchKey(model=model.key, width=first.width, height=first.height, steps=first.steps, guided=first.guided, variant=first.variant)
     content = {
         "lease_id": f"l-{uuid.uuid4().hex[:8]}",
         "cell": "cell-0",

@@ -4,7 +4,7 @@ import pytest
 
 from include.scheduling.batch_sizes import MAX_KINDS, RETRY_AFTER, BatchSizes
 
-SHAPE = ("emoji", 64, 64, 8, True)
+SHAPE = ("emoji", 64, 64, 8, True, "")
 KIND = ("emoji/1", SHAPE, "standard")
 
 
@@ -61,6 +61,11 @@ def test_it_is_what_was_written(sizes: BatchSizes) -> None:
         again.restore(key, value)
     assert again.cap(KIND, 8) == 2
     assert not list(sizes.changed())
+
+
+def test_what_the_release_before_wrote_is_read(sizes: BatchSizes) -> None:
+    sizes.restore('["emoji/1", ["emoji", 64, 64, 8, true], "standard"]', "[5, [[1, 1.0], [2, 1.02]]]")
+    assert sizes.cap(KIND, 8) == 1
 
 
 def test_kinds_are_bounded(sizes: BatchSizes) -> None:

@@ -9,7 +9,7 @@ from include.scheduling.fair_queue import PASSES, FairQueue
 from include.scheduling.records import Entry
 from tests.unit.include.scheduling.harness import request
 
-SHAPE = ("emoji", 32, 32, 4, False)
+SHAPE = ("emoji", 32, 32, 4, False, "")
 
 
 class Filler:
@@ -261,7 +261,7 @@ def test_a_tenants_next_request_is_passed_over_a_few_times_only(entry: Filler) -
     """What is popular fills others' micro-batches; the tenant's rarer requests must not wait for ever behind it."""
     queue = FairQueue()
     rare = entry("a")
-    rare.shape = ("emoji", 64, 64, 4, False)
+    rare.shape = ("emoji", 64, 64, 4, False, "")
     queue.push(rare)
     for _ in range(2 * PASSES):
         queue.push(entry("a"))
