@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from include.client.errors import BrokerUnavailableError
 from include.config import Settings
 from include.contracts import topics
-from include.contracts.events import SharesEvent, StatusEvent
+from include.contracts.events import ScaleEvent, SharesEvent, StatusEvent
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +52,17 @@ class TopicReader:
     :param topic: without the installation's prefix
     :param offsets: called with the cluster's id, gives the next offset to read by partition where one is known; other partitions start
         at ``start``
+    :param since: seconds since 1970; partitions without a known offset start at the first message that is not older, not at ``start``
 
     Raises :class:`BrokerUnavailableError` where the broker does not answer or does not have the topic. Once made, it outlives the
     broker: :meth:`poll` returns None while there is none and goes on where it was when it is back.
     """
 
-    def __init__(self, settings: Settings, topic: str, start: Start = Start.END, offsets: OffsetsOf = no_offsets) -> None:
+    def __init__(
+        self, settings: Settings, topic: str, start: Start = Start.END, offsets: OffsetsOf = no_offsets, *, since: float | None = None
+    ) -> None:
         self.topic = settings.topic_prefix + topic
+        self._since = since
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.bootstrap,
@@ -109,6 +113,17 @@ class TopicReader:
         except KafkaException as error:
             raise BrokerUnavailableError(f"{self.topic}: {error.args[0].str()}") from error
 
+    def caught_up(self) -> bool:
+        """Whether everything that is on the topic now was handed out. Raises :class:`BrokerUnavailableError`."""
+        try:
+            positions = {each.partition: each.offset for each in self._consumer.position(self._consumer.assignment())}
+            spans = {each.partition: self._consumer.get_watermark_offsets(each, timeout=5.0) for each in self._consumer.assignment()}
+        except KafkaException as error:
+            raise BrokerUnavailableError(f"{self.topic}: {error.args[0].str()}") from error
+        # Before the first message of a partition was handed out, its position is a negative number.
+        at = {number: position if position >= 0 else self._starts[number] for number, position in positions.items()}
+        return all(max(low, at[number]) >= end for number, (low, end) in spans.items())
+
     def close(self) -> None:
         self._consumer.close()
 
@@ -119,6 +134,7 @@ class TopicReader:
         for partition in partitions:
             known = offsets.get(partition.partition)
             partition.offset = known if known is not None else self._first_offset(partition, start)
+        self._starts = {partition.partition: partition.offset for partition in partitions}
         self._consumer.assign(partitions)
         return cluster_id
 
@@ -135,6 +151,10 @@ class TopicReader:
             time.sleep(0.1)
 
     def _first_offset(self, partition: TopicPartition, start: Start) -> int:
+        if self._since is not None:
+            wanted = TopicPartition(self.topic, partition.partition, int(self._since * 1000))
+            found = self._consumer.offsets_for_times([wanted], timeout=5.0)[0].offset
+            return found if found >= 0 else self._end(partition)
         # The end is looked up now: the library's own OFFSET_END is resolved at the first fetch, and what is sent before that is missed.
         return OFFSET_BEGINNING if start is Start.BEGINNING else self._end(partition)
 
@@ -212,7 +232,7 @@ def parse_event(record: Record) -> StatusEvent | None:
     try:
         return StatusEvent.from_json(record.value or b"")
     except ValidationError as error:
-        if parse_shares(record) is None:
+        if parse_shares(record) is None and parse_scale(record) is None:
             log.warning("events[%d]@%d is not an event: %s", record.partition, record.offset, error.errors()[0]["msg"])
         return None
 
@@ -221,5 +241,13 @@ def parse_shares(record: Record) -> SharesEvent | None:
     """A move of the lanes' shares, or None where the record is something else."""
     try:
         return SharesEvent.from_json(record.value or b"")
+    except ValidationError:
+        return None
+
+
+def parse_scale(record: Record) -> ScaleEvent | None:
+    """A pool that was asked to become larger or smaller, or None where the record is something else."""
+    try:
+        return ScaleEvent.from_json(record.value or b"")
     except ValidationError:
         return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from include.contracts import control, dead_letters, dispatch, events, requests, topics, workers
+from include.contracts import control, dead_letters, dispatch, events, feedback, requests, topics, workers
 from include.contracts.base import Message
 
 MESSAGES_BY_TOPIC: dict[str, tuple[type[Message], ...]] = {
@@ -21,9 +21,10 @@ MESSAGES_BY_TOPIC: dict[str, tuple[type[Message], ...]] = {
         workers.Failed,
         workers.Goodbye,
     ),
-    topics.EVENTS: (events.StatusEvent, events.SharesEvent),
+    topics.EVENTS: (events.StatusEvent, events.SharesEvent, events.ScaleEvent),
     topics.CONTROL: (control.ModelRoute, control.Scenario, control.Policy, control.TenantQuota, control.Cancel),
     topics.DEAD_LETTERS: (dead_letters.DeadLetter,),
+    topics.RATINGS: (feedback.Rating,),
     topics.dispatch("POOL"): (dispatch.Lease, dispatch.Revoke),
 }
 
@@ -58,6 +59,7 @@ def _operations(documented: tuple[topics.Topic, ...]) -> dict[str, Any]:
             "summary": f"The router {'writes' if topic.name in sent_by_router else 'reads'} {topic.name}.",
         }
         for topic in documented
+        if topic.name != topics.RATINGS  # the archive reads these
     }
 
 

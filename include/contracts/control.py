@@ -61,6 +61,7 @@ class ModelRoute(ControlMessage):
     kind: Literal[ControlKind.MODEL_ROUTE] = ControlKind.MODEL_ROUTE
     name: Name = Field(description="Registered model.")
     champion: ModelRef | None = Field(None, description="The version that serves; none takes the model out of service.")
+    previous: ModelRef | None = Field(None, description="The version that served before; it goes on until a worker can serve champion.")
     defaults: ModelDefaults
     is_default: bool = Field(False, description="Whether requests that name no model get this one.")
     distilled: Name | None = Field(None, description="Registered few-step model that may stand in for this one under load.")

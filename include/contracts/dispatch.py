@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from include.contracts.base import Identifier, Label, Message, Name, ObjectKey, Part, Timestamp
 from include.contracts.events import Lane
-from include.contracts.requests import AdapterWeight, Guidance, ImageFormat, Prompt, Seed, Side, Steps, Strength
+from include.contracts.requests import AdapterWeight, Guidance, ImageFormat, Prompt, Seed, Side, Steps, Strength, steps_run
 
 
 class DispatchKind(Label):
@@ -73,10 +73,18 @@ class RenderTask(Part):
     adapters: tuple[AdapterRef, ...] = ()
     init_image: ObjectKey | None = Field(None, description="Object key of the image to start from.")
     strength: Strength | None = Field(None, description="How far to go from init_image; given with it.")
+    near: float | None = Field(
+        None, gt=0, le=1, description="An image that the tenant got before will do, where its prompt's cosine similarity is at least this."
+    )
 
     @property
     def guided(self) -> bool:
         return self.guidance > 1
+
+    @property
+    def steps_run(self) -> int:
+        """Denoising steps of each image: fewer than ``steps`` where an image is started from."""
+        return steps_run(self.steps, self.strength)
 
     @property
     def variant(self) -> str:

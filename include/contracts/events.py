@@ -73,6 +73,7 @@ class Usage(Part):
     backend: str = Field("torch-eager", description="What ran the network.")
     device: str = Field("cpu", description="Device it ran on.")
     cache_hits: tuple[str, ...] = Field((), max_length=8, description="Caches that saved work: prompt, result, near, parked, attempt.")
+    notes: tuple[str, ...] = Field((), max_length=16, description="What was out of the ordinary, in words; such as why it rendered alone.")
 
 
 class Progress(Part):
@@ -127,6 +128,22 @@ class SharesEvent(Message):
     before: dict[Lane, float] = Field(description="Share of device time guaranteed to each lane.")
     after: dict[Lane, float]
     reason: str = Field(max_length=500, description="What was measured that moved them.")
+
+
+class ScaleEvent(Message):
+    """A pool is asked to become larger or smaller."""
+
+    kind: Literal["scale"] = "scale"
+    event_id: str = Field(max_length=300, description="Equal for repeats of one event.")
+    cell: Name
+    pool: Name
+    at: Timestamp
+    before: int = Field(ge=0, description="Workers that run or start.")
+    after: int = Field(ge=0, description="Workers that were asked for.")
+    reason: str = Field(max_length=500, description="What asked for them.")
+    waiting_s: Seconds = Field(description="Predicted device seconds that wait for this pool.")
+    rate: float = Field(ge=0, description="Device seconds a second that arrive for it.")
+    utilisation: float | None = Field(None, ge=0, le=1, description="Share of their time that its workers rendered lately.")
 
 
 def event_id(request_id: str, state: State, attempt: int, step: int = 0) -> str:

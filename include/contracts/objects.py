@@ -20,3 +20,8 @@ def preview_key(tenant: str, request_id: str) -> str:
 def parked_key(tenant: str, request_id: str) -> str:
     """A render in the middle, for another worker to go on with; deleted once its request is completed."""
     return f"parked/{tenant}/{request_id}.safetensors"
+
+
+def result_key(tenant: str, fingerprint: str) -> str:
+    """What a tenant's images were made from, by fingerprint, and where they are; never read for another tenant."""
+    return f"results/{tenant}/{fingerprint}.json"

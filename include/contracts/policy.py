@@ -39,6 +39,9 @@ class Rung(Part):
     steps: Share = Field(1.0, description="Share of the asked denoising steps that run.")
     size: Share = Field(1.0, description="Share of the asked side length that renders; the image is scaled up to the asked size.")
     distilled: bool = Field(False, description="Whether the model's distilled stand-in renders, where its route names one.")
+    near: Share | None = Field(
+        None, description="Answer with an image that the tenant got before, where its prompt's cosine similarity is at least this."
+    )
 
 
 class QualityFloor(Part):
@@ -48,6 +51,7 @@ class QualityFloor(Part):
     min_steps: int = Field(1, ge=1, le=MAX_STEPS, description="Least denoising steps, unless fewer were asked for.")
     size: Share = Field(description="Least share of the asked side length.")
     distilled: bool = Field(description="Whether a distilled model may stand in.")
+    near: Share | None = Field(None, description="Least similarity of an earlier image's prompt; empty means only the request's own image.")
 
 
 class PoolRule(Part):
@@ -69,12 +73,13 @@ def default_quotas() -> dict[Tier, Quota]:
 
 
 def default_ladder() -> tuple[Rung, ...]:
-    return (Rung(steps=0.75), Rung(steps=0.5), Rung(steps=0.5, size=0.5), Rung(steps=0.5, size=0.5, distilled=True))
+    smallest = Rung(steps=0.5, size=0.5, distilled=True)
+    return (Rung(steps=0.75), Rung(steps=0.5), Rung(steps=0.5, size=0.5), smallest, smallest.model_copy(update={"near": 0.95}))
 
 
 def default_quality_floors() -> dict[Tier, QualityFloor]:
     return {
-        Tier.FREE: QualityFloor(steps=0.5, min_steps=4, size=0.5, distilled=True),
+        Tier.FREE: QualityFloor(steps=0.5, min_steps=4, size=0.5, distilled=True, near=0.95),
         Tier.PRO: QualityFloor(steps=0.5, min_steps=6, size=1.0, distilled=False),
         Tier.ENTERPRISE: QualityFloor(steps=0.75, min_steps=8, size=1.0, distilled=False),
     }
@@ -103,6 +108,7 @@ def lanes_trouble(rules: tuple[LaneRule, ...]) -> str | None:
 def ladder_trouble(ladder: tuple[Rung, ...]) -> str | None:
     """What contradicts itself in a ladder, in words: each rung must give up at least as much as the one before."""
     for number, (upper, lower) in enumerate(pairwise(ladder), start=2):
-        if lower.steps > upper.steps or lower.size > upper.size or lower.distilled < upper.distilled:
+        near = (1.0 if lower.near is None else lower.near) > (1.0 if upper.near is None else upper.near)
+        if near or lower.steps > upper.steps or lower.size > upper.size or lower.distilled < upper.distilled:
             return f"ladder: rung {number} gives more quality than rung {number - 1}; order the rungs from best to worst"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -14,6 +15,7 @@ MAX_MESSAGE_BYTES = 64 * 1024
 MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 16, 4096, 8
 MAX_STEPS, MAX_IMAGES, MAX_GUIDANCE = 200, 16, 30.0
 MAX_ADAPTERS, MAX_ADAPTER_WEIGHT = 4, 2.0
+DEFAULT_STRENGTH = 0.6
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -66,6 +68,16 @@ class Adapter(Part):
 
     name: Name = Field(description="Registered adapter of the model.")
     weight: AdapterWeight = Field(1.0, description="How strongly it acts; 0 not at all.")
+
+
+def steps_run(steps: int, strength: float | None) -> int:
+    """How many of the steps are run: the last ones where an image is started from, as diffusers counts them, but at least one."""
+    return steps if strength is None else max(1, min(steps, int(steps * strength)))
+
+
+def derived_seed(request_id: str) -> int:
+    """The seed of a request that gave none: the same at every attempt, and no other request's."""
+    return int.from_bytes(sha256(request_id.encode()).digest()[:8], "big") >> 1
 
 
 def owns(tenant: str, key: str) -> bool:

@@ -10,6 +10,7 @@ WORKERS = "workers"
 EVENTS = "events"
 CONTROL = "control"
 DEAD_LETTERS = "dead-letters"
+RATINGS = "ratings"
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -35,6 +36,7 @@ TOPICS = (
     Topic(name=EVENTS, producer="router", consumer="everyone", config={"retention.ms": str(7 * DAY_MS)}),
     Topic(name=CONTROL, producer="registry watcher, gateway, people", consumer="router, workers", config={"cleanup.policy": "compact"}),
     Topic(name=DEAD_LETTERS, producer="router", consumer="people", config={"retention.ms": str(30 * DAY_MS)}),
+    Topic(name=RATINGS, producer="products", consumer="feedback archive", config={"retention.ms": str(30 * DAY_MS)}),
 )
 
 

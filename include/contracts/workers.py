@@ -75,6 +75,7 @@ class Completed(WorkerMessage):
     images: tuple[ImageResult, ...] = Field(min_length=1)
     usage: Usage
     cached: bool = Field(False, description="The images were there already, from an earlier attempt or a cache.")
+    degraded: tuple[str, ...] = Field((), max_length=8, description="What the worker gave up beyond what its task says, in words.")
 
 
 class Failed(WorkerMessage):

@@ -174,6 +174,11 @@ class BaselinePolicy:
         return self._dispatch()
 
     def alive(self, worker: WorkerSpec, held: tuple[str, ...], now: float) -> list[Move]:
+        self._workers[worker.id] = worker
+        return []
+
+    def leave(self, worker: WorkerSpec, now: float) -> list[Move]:
+        del self._workers[worker.id], self._held[worker.id]
         return []
 
     def submit(self, arrival: Arrival, now: float) -> list[Move]:

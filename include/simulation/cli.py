@@ -46,6 +46,9 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same arrivals and service times.")] = 0,
     arrivals: Annotated[str, typer.Option(help="poisson, burst, or a file of recorded arrivals, one JSON object a line.")] = "poisson",
     plot_path: Annotated[Path | None, typer.Option("--plot", help="Write waits by lane over time there, as .png, .svg or .pdf.")] = None,
+    autoscale: Annotated[
+        Path | None, typer.Option(help="Rules of `atelier autoscale`: compare a pool of the size that they give with the fixed one.")
+    ] = None,
 ) -> None:
     """Run scheduling policies on simulated workers under the same arrivals; print a table, write a plot."""
     from rich.console import Console
@@ -57,6 +60,9 @@ def simulate(
     if plot_path is not None and plot_path.suffix not in PLOT_SUFFIXES:
         raise typer.BadParameter(f"{plot_path.name} must end in {', '.join(PLOT_SUFFIXES)}", param_hint="--plot")
     plan = _plan(arrivals, load, seconds, workers, seed)
+    if autoscale is not None:
+        _compare_fleets(plan, autoscale, seed, plot_path)
+        return
     results = _run(plan, names, seed)
     console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(table(results, plan.title))
@@ -98,6 +104,28 @@ def _recorded_plan(scenario: Scenario, path: Path, seconds: float | None) -> _Pl
 def _run(plan: _Plan, names: list[str], seed: int) -> list[Result]:
     with _progress(plan) as watch:
         return compare(plan.scenario, plan.arrivals, policies=names, seconds=plan.seconds, warm_up_s=plan.warm_up_s, seed=seed, watch=watch)
+
+
+def _compare_fleets(plan: _Plan, path: Path, seed: int, plot_path: Path | None) -> None:
+    from rich.console import Console
+
+    from include.autoscale.rules import RulesError, load_rules
+    from include.simulation.autoscaling import AutoscaleError, compare_fleets
+    from include.simulation.fleet_report import fleet_plot, fleet_table
+
+    try:
+        rules = load_rules(path)
+        with _progress(plan) as watch:
+            results = compare_fleets(
+                plan.scenario, rules, plan.arrivals, seconds=plan.seconds, warm_up_s=plan.warm_up_s, seed=seed, watch=watch
+            )
+    except (RulesError, AutoscaleError) as error:
+        raise typer.BadParameter(str(error), param_hint="--autoscale") from error
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    console.print(fleet_table(results, plan.title))
+    if plot_path is not None:
+        fleet_plot(results, plan.scenario, plot_path, plan.title)
+        console.print(f"waits and workers over time: {plot_path}")
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
 
 from include.contracts.requests import ServiceClass
 from include.simulation.clock import Clock
@@ -22,13 +24,21 @@ class Simulation:
     there has arrived, so its wait counts.
     """
 
-    def __init__(self, scenario: Scenario, policy: Policy, *, seed: int = 0, watch: Watch | None = None) -> None:
-        """``watch`` is called with the time at every tick."""
+    def __init__(
+        self,
+        scenario: Scenario,
+        policy: Policy,
+        *,
+        seed: int = 0,
+        watch: Watch | None = None,
+        fleet: Iterable[WorkerSpec] | None = None,
+    ) -> None:
+        """``watch`` is called with the time at every tick; ``fleet`` is there from the start, without it the scenario's."""
         self._scenario, self._policy, self._watch = scenario, policy, watch
         self._clock = Clock(scenario.start)
         self._times = scenario.service_times(seed)
         self._lanes = scenario.lanes()
-        self._workers = {spec.id: SimulatedWorker(spec) for spec in scenario.fleet()}
+        self._workers = {spec.id: SimulatedWorker(spec) for spec in (scenario.fleet() if fleet is None else fleet)}
         self._topic: deque[Arrival] = deque()
         self.ledger = Ledger()
 
@@ -44,6 +54,43 @@ class Simulation:
             self._book_running(worker)
         return self.ledger.close(self._clock.now)
 
+    @property
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._clock.now
+
+    def plan(self, in_s: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Let something happen so many seconds from now."""
+        self._clock.at(self._clock.now + in_s, action, *arguments)
+
+    def add(self, spec: WorkerSpec) -> None:
+        """A worker joins now. Raises :class:`ValueError` where one of that id is there."""
+        if spec.id in self._workers:
+            raise ValueError(f"worker {spec.id} is there already")
+        self._workers[spec.id] = SimulatedWorker(spec)
+        self._join(spec)
+
+    def drain(self, worker_id: str, gone: Callable[[str], None]) -> None:
+        """A worker takes no further lease from now on; it finishes what it holds and what is on its way to it, then it is ``gone``."""
+        worker = self._workers[worker_id]
+        worker.draining = True
+        link_s = self._scenario.link_s
+        self._clock.at(self._clock.now + link_s, self._alive, replace(worker.spec, slots=0), worker.held)
+        # By then the scheduler has read that, and a lease that it gave out before has arrived.
+        self._clock.at(self._clock.now + 3 * link_s, self._leave_if_empty, worker, gone)
+
+    def _leave_if_empty(self, worker: SimulatedWorker, gone: Callable[[str], None]) -> None:
+        if worker.held:
+            self._clock.at(self._clock.now + self._scenario.tick_s, self._leave_if_empty, worker, gone)
+            return
+        # Its goodbye comes after the last it completed.
+        self._clock.at(self._clock.now + 2 * self._scenario.link_s, self._leave, worker, gone)
+
+    def _leave(self, worker: SimulatedWorker, gone: Callable[[str], None]) -> None:
+        del self._workers[worker.spec.id]
+        self._apply(self._policy.leave(worker.spec, self._clock.now))
+        gone(worker.spec.id)
+
     def _join(self, spec: WorkerSpec) -> None:
         self._apply(self._policy.join(spec, self._clock.now))
 
@@ -57,11 +104,13 @@ class Simulation:
     def _heartbeats(self) -> None:
         now = self._clock.now
         for worker in self._workers.values():
-            self._clock.at(now + self._scenario.link_s, self._alive, worker.spec, worker.held)
+            spec = replace(worker.spec, slots=0) if worker.draining else worker.spec
+            self._clock.at(now + self._scenario.link_s, self._alive, spec, worker.held)
         self._clock.at(now + self._scenario.heartbeat_s, self._heartbeats)
 
     def _alive(self, spec: WorkerSpec, held: tuple[str, ...]) -> None:
-        self._apply(self._policy.alive(spec, held, self._clock.now))
+        if spec.id in self._workers:
+            self._apply(self._policy.alive(spec, held, self._clock.now))
 
     def _next_arrival(self, arrivals: Iterator[Arrival]) -> None:
         arrival = next(arrivals, None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from include.contracts.control import ModelRoute, Policy
 from include.contracts.dispatch import Lease, RenderTask
 from include.contracts.events import Estimate, ImageResult, State, StatusEvent, Usage
 from include.contracts.objects import MEDIA_TYPES, image_key
-from include.contracts.workers import Completed, Credit, Hello, Started
+from include.contracts.workers import AnyWorkerMessage, Completed, Credit, Goodbye, Hello, Started
 from include.scheduling.cell import Decision
 from include.scheduling.scheduler import Scheduler
 from include.scheduling.store import MemoryStore
@@ -20,6 +20,14 @@ from include.simulation.scenario import POOL, Scenario
 CELL, INCARNATION = "cell-0", "i-1"
 
 
+class Listener(Protocol):
+    """Who reads the topics beside the router."""
+
+    def take_event(self, event: StatusEvent) -> None: ...
+
+    def take_worker(self, message: AnyWorkerMessage) -> None: ...
+
+
 class OwnPolicy:
     """Drives one :class:`Scheduler` through its public calls and reads its decisions.
 
@@ -27,7 +35,9 @@ class OwnPolicy:
     :class:`Promises`; the estimate is the event's.
     """
 
-    def __init__(self, scenario: Scenario, *, tuning: Tuning | None = None) -> None:
+    def __init__(self, scenario: Scenario, *, tuning: Tuning | None = None, listener: Listener | None = None) -> None:
+        """``listener`` hears what the topics ``events`` and ``workers`` would carry."""
+        self._listener = listener
         silent_after_s = 3 * scenario.heartbeat_s
         self.scheduler = Scheduler(
             cell=CELL,
@@ -44,11 +54,14 @@ class OwnPolicy:
     def join(self, worker: WorkerSpec, now: float) -> list[Move]:
         hello = Hello(**_identity(worker.id, worker.pool, now), slots=worker.slots, max_batch=worker.max_batch, warm_models=worker.warm)
         first, self._first = self._first, []
-        return [*first, *self._moves(self.scheduler.on_worker(hello, "", now))]
+        return [*first, *self._hear(hello, now)]
 
     def alive(self, worker: WorkerSpec, held: tuple[str, ...], now: float) -> list[Move]:
         room = {"slots": worker.slots, "max_batch": worker.max_batch, "held": held, "warm_models": worker.warm}
-        return self._moves(self.scheduler.on_worker(Credit(**_identity(worker.id, worker.pool, now), **room), "", now))
+        return self._hear(Credit(**_identity(worker.id, worker.pool, now), **room), now)
+
+    def leave(self, worker: WorkerSpec, now: float) -> list[Move]:
+        return self._hear(Goodbye(**_identity(worker.id, worker.pool, now)), now)
 
     def submit(self, arrival: Arrival, now: float) -> list[Move]:
         return self._moves(self.scheduler.submit(arrival.request, arrival.raw, arrival.service_class, now))
@@ -71,11 +84,18 @@ class OwnPolicy:
     def batch_open(self, now: float) -> bool:
         return self.scheduler.batch_open()
 
+    def _hear(self, message: Hello | Credit | Goodbye, now: float) -> list[Move]:
+        if self._listener is not None:
+            self._listener.take_worker(message)
+        return self._moves(self.scheduler.on_worker(message, "", now))
+
     def _moves(self, decisions: list[Decision]) -> list[Move]:
         return [move for decision in decisions if (move := self._move(decision)) is not None]
 
     def _move(self, decision: Any) -> Move | None:
         if isinstance(decision, StatusEvent):
+            if self._listener is not None:
+                self._listener.take_event(decision)
             return self._of_event(decision)
         if isinstance(decision, Lease):
             for task in decision.tasks:

@@ -76,7 +76,10 @@ class Policy(Protocol):
         """A worker starts."""
 
     def alive(self, worker: WorkerSpec, held: tuple[str, ...], now: float) -> list[Move]:
-        """A worker's heartbeat with the leases it holds."""
+        """A worker's heartbeat with the leases it holds. Without slots it takes no further one."""
+
+    def leave(self, worker: WorkerSpec, now: float) -> list[Move]:
+        """A worker is gone; it holds nothing."""
 
     def submit(self, arrival: Arrival, now: float) -> list[Move]: ...
 

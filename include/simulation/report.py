@@ -13,8 +13,8 @@ from include.simulation.measures import waits_over_time
 from include.simulation.scenario import Scenario
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
-_COLOURS = {Lane.HIGH: "#0072b2", Lane.NORMAL: "#e69f00", Lane.LOW: "#009e73"}
-_PERIODS = 90
+LANE_COLOURS = {Lane.HIGH: "#0072b2", Lane.NORMAL: "#e69f00", Lane.LOW: "#009e73"}
+PLOT_PERIODS = 90
 
 
 def table(results: Sequence[Result], title: str) -> Table:
@@ -34,23 +34,23 @@ def _row(result: Result) -> list[str]:
     found = result.measures
     return [
         result.policy,
-        *(_seconds(found.p99_s[lane]) for lane in Lane),
-        _percent(found.low_share),
+        *(seconds_text(found.p99_s[lane]) for lane in Lane),
+        percent_text(found.low_share),
         "-" if found.jain_gpu_seconds is None else f"{found.jain_gpu_seconds:.3f}",
         f"{found.goodput:.2f}",
-        _percent(found.slo_attainment),
-        _percent(found.utilisation),
-        _percent(found.refused),
-        _percent(found.degraded),
+        percent_text(found.slo_attainment),
+        percent_text(found.utilisation),
+        percent_text(found.refused),
+        percent_text(found.degraded),
         str(found.past_bound),
     ]
 
 
-def _seconds(value: float | None) -> str:
+def seconds_text(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} s"
 
 
-def _percent(share: float) -> str:
+def percent_text(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
@@ -65,10 +65,10 @@ def plot(results: Sequence[Result], scenario: Scenario, path: Path, title: str) 
 
     figure, panels = pyplot.subplots(1, len(results), figsize=(1.5 + 4 * len(results), 4), sharey=True, squeeze=False, layout="constrained")
     for panel, result in zip(panels[0], results, strict=True):
-        every_s = max(5.0, (result.run.end - scenario.start) / _PERIODS)
+        every_s = max(5.0, (result.run.end - scenario.start) / PLOT_PERIODS)
         for lane in Lane:
             minutes, waits = waits_over_time(result.run, scenario, lane, every_s)
-            panel.plot(minutes, waits.clip(min=0.01), color=_COLOURS[lane], label=str(lane), linewidth=1.5)
+            panel.plot(minutes, waits.clip(min=0.01), color=LANE_COLOURS[lane], label=str(lane), linewidth=1.5)
         panel.set(title=result.policy, xlabel="minutes", yscale="log")
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("99 % of waits within, s")

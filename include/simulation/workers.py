@@ -14,6 +14,7 @@ class SimulatedWorker:
         self.spec = spec
         self.running: Assigned | None = None
         self.started_at = 0.0
+        self.draining = False  #: on its way out
         self._waiting: deque[Assigned] = deque()
 
     @property

@@ -17,7 +17,8 @@ ROOMS = {
     "include/contracts": (),
     "include/scheduling": ("include.contracts", "include.routing"),
     "include/routing": ("include.contracts", "include.scheduling"),
-    "include/simulation": ("include.contracts", "include.scheduling", "include.routing"),
+    "include/simulation": ("include.contracts", "include.scheduling", "include.routing", "include.autoscale"),
+    "include/autoscale": ("include.contracts", "include.config", "include.client", "include.platform"),
     "include/storage": ("include.contracts", "include.config"),
     "include/registry": ("include.contracts", "include.config", "include.storage"),
     "include/client": ("include.contracts", "include.config", "include.storage"),
@@ -25,7 +26,7 @@ ROOMS = {
     "include/dataset": ("include.contracts", "include.config", "include.storage", "models.training.samples"),
     "include/evaluation": ("include.contracts", "include.config", "include.storage", "include.registry", "include.dataset", "models"),
     "include/worker": ("include.contracts", "include.config", "include.storage", "include.registry", "models"),
-    "include/gateway": ("include.contracts", "include.config", "include.catalog", "include.client", "include.storage"),
+    "include/gateway": ("include.contracts", "include.config", "include.catalog", "include.client", "include.storage", "include.registry"),
     "models": ("include.contracts",),
     "flink_jobs": ("include.contracts", "include.scheduling", "include.routing", "include.config"),
 }

@@ -1,0 +1,1 @@
+"""Sizes the pools of workers; see docs/components/autoscale.md."""
