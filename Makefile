@@ -39,13 +39,14 @@ $(ENV_STAMP): requirements.txt pyproject.toml
 	@{ command -v uv >/dev/null && uv=uv || uv="$(RUN) -m uv"; $$uv pip install --python $(RUN) --no-deps --no-build-isolation -e .; }
 	@touch $@
 
-jars: $(JARS_STAMP) ## Fetch the jars of Kafka and of Flink's connector with Maven into .jars
+jars: $(JARS_STAMP) ## Fetch the jars of Kafka and of Flink's connectors with Maven into .jars
 
 $(JARS_STAMP): pom.xml
 	@$(PYTHON) -m include.platform.preflight
 	rm -rf .jars
 	mvn -B --no-transfer-progress -Pkafka dependency:copy-dependencies
 	mvn -B --no-transfer-progress -Pflink dependency:copy-dependencies
+	mvn -B --no-transfer-progress -Pparquet dependency:copy-dependencies
 	@touch $@
 
 lock: ## Compile requirements.in into requirements.txt, with hashes, for Linux and macOS

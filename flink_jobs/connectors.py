@@ -64,6 +64,6 @@ def kafka_sink(bootstrap: str) -> KafkaSink:
     builder = KafkaSink.builder().set_bootstrap_servers(bootstrap).set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
     # PyFlink's own setter would put a Python step before the sink that makes the rows which we make ourselves.
     builder._j_builder.setRecordSerializer(schema._j_serialization_schema)
-    for key, value in {"linger.ms": "1", "max.request.size": str(MAX_REQUEST_BYTES), "compression.type": "lz4"}.items():
+    for key, value in {"linger.ms": "2", "max.request.size": str(MAX_REQUEST_BYTES), "compression.type": "none"}.items():
         builder.set_property(key, value)
     return builder.build()

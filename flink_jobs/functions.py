@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyflink.common import Row, Types
@@ -12,6 +13,7 @@ from pyflink.datastream.state import MapState, MapStateDescriptor
 
 from flink_jobs import gate
 from flink_jobs.metrics import SchedulerMetrics
+from flink_jobs.rows import FIELDS, MESSAGES
 from include.contracts.requests import ServiceClass
 from include.routing.router import Outgoing, Router
 from include.scheduling.scheduler import Scheduler
@@ -22,20 +24,21 @@ TICK_MS = 100
 #: How long a batch request is held at a closed gate, in seconds: at first, doubling up to the most while the gate stays closed.
 FIRST_PATIENCE_S, MOST_PATIENCE_S = 0.25, 1.0
 
-#: A letter before each text says where it came from; a null message is the letter alone, an empty one is followed by the mark.
+#: A letter before each text says where it came from.
 REALTIME, BATCH, WORKER, CONTROL = "r", "b", "w", "c"
-PRESENT = "."
 
 _SERVICE_CLASS = {REALTIME: ServiceClass.REALTIME, BATCH: ServiceClass.BATCH}
 
 
-def tag(cell: str, letter: str, text: str | None) -> Row:
-    """The key, and one string from a source's letter and a message that may be null."""
-    return Row(cell, letter if text is None else letter + PRESENT + text)
-
-
 def untag(tagged: str) -> tuple[str, str | None]:
     return tagged[0], tagged[2:] if len(tagged) > 1 else None
+
+
+def _spare_the_collector() -> None:
+    """A full collection walks all that is loaded and holds up all routing for some tens of milliseconds; what is here now stays."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +74,6 @@ class FlinkStore(StateStore):
 
     def items(self, table: Table) -> Iterable[tuple[str, str]]:
         return list(self._tables[table].items())
-
-
-class _Insert:
-    value = 0  #: of RowKind.INSERT
-
-
-class OutgoingRow:
-    """What PyFlink takes for a row of (topic, message), in a fraction of the time that its own class takes to be made and read."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, topic: str, text: str) -> None:
-        self._values = (topic, text)
-
-    def get_row_kind(self) -> type[_Insert]:
-        return _Insert
 
 
 class PaceBatch(MapFunction):
@@ -138,33 +125,39 @@ class ScheduleRequests(KeyedCoProcessFunction):
         self._next_tick = 0
         self._metrics = SchedulerMetrics(runtime_context, self._scheduler)
         self._gate = gate.establish(options.gate)
+        _spare_the_collector()
 
     def close(self) -> None:
         gate.retire(self._options.gate, self._gate)
 
-    def process_element1(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[OutgoingRow]:
+    def process_element1(self, value: str, ctx: KeyedCoProcessFunction.Context) -> tuple[str, ...]:
         letter, text = untag(value)
         if letter == BATCH:
             self._gate.arrived()
         now = time.time()
-        yield from self._send(self._router.request(text, _SERVICE_CLASS[letter], now))
+        decided = self._send(self._router.request(text, _SERVICE_CLASS[letter], now))
         self._conclude(now, ctx.timer_service())
+        return decided
 
-    def process_element2(self, value: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[OutgoingRow]:
+    def process_element2(self, value: str, ctx: KeyedCoProcessFunction.Context) -> tuple[str, ...]:
         letter, text = untag(value)
         take = self._router.worker if letter == WORKER else self._router.control
         now = time.time()
-        yield from self._send(take(text, now))
+        decided = self._send(take(text, now))
         self._conclude(now, ctx.timer_service())
+        return decided
 
-    def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> Iterator[OutgoingRow]:
+    def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> tuple[str, ...]:
         now = time.time()
-        yield from self._send(self._router.tick(now))
+        decided = self._send(self._router.tick(now))
         self._conclude(now, ctx.timer_service())
+        return decided
 
-    def _send(self, outgoing: Iterable[Outgoing]) -> Iterator[OutgoingRow]:
-        for topic, text in outgoing:
-            yield OutgoingRow(self._options.topic_prefix + topic, text)
+    def _send(self, outgoing: Iterable[Outgoing]) -> tuple[str, ...]:
+        """One text of all that was decided, for each step out of Python costs as much as the decision."""
+        prefix = self._options.topic_prefix
+        text = MESSAGES.join([f"{prefix}{topic}{FIELDS}{message}" for topic, message in outgoing])
+        return (text,) if text else ()
 
     def _conclude(self, now: float, timers: TimerService) -> None:
         """One timer ahead while time alone can move something on; with nothing to time there is none."""

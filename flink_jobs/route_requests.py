@@ -11,16 +11,15 @@ from functools import partial
 
 from pyflink.common import Configuration, Types, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.table import StreamTableEnvironment
 
 from flink_jobs import functions
 from flink_jobs.connectors import kafka_sink, kafka_source
 from flink_jobs.keys import keyed_rows
+from flink_jobs.rows import ROW_OF_TEXTS, split, tag
 from flink_jobs.submission import JOB_NAME, job_configuration
 from include.config import Settings, settings
 from include.contracts import topics
-
-TAGGED = Types.ROW([Types.STRING(), Types.STRING()])
-OUTGOING = Types.ROW([Types.STRING(), Types.STRING()])
 
 
 def define_workflow(
@@ -32,24 +31,23 @@ def define_workflow(
     are held back by a task of their own. The edge before it is a rebalance and not the forward edge that equal parallelism would give:
     only what is not pointwise can be overtaken by an unaligned checkpoint's barrier.
     """
-    tagged = partial(_tagged, options.cell)
-    paced = tagged(batch, functions.BATCH).rebalance().map(functions.PaceBatch(options), output_type=TAGGED).uid("pace-b").name("pace b")
+    tables = StreamTableEnvironment.create(realtime.get_execution_environment())
+    tagged = partial(tag, tables, options.cell)
+    paced = (
+        tagged(batch, functions.BATCH).rebalance().map(functions.PaceBatch(options), output_type=ROW_OF_TEXTS).uid("pace-b").name("pace b")
+    )
     requests = keyed_rows(tagged(realtime, functions.REALTIME).union(paced), Types.STRING())
     steering = keyed_rows(tagged(workers, functions.WORKER).union(tagged(control, functions.CONTROL)), Types.STRING())
     schedule = functions.ScheduleRequests(options)
-    return requests.connect(steering).process(schedule, output_type=OUTGOING).uid("schedule").name("schedule")
-
-
-def _tagged(cell: str, stream: DataStream, letter: str) -> DataStream:
-    """Rows of cell and tagged message."""
-    return stream.map(partial(functions.tag, cell, letter), output_type=TAGGED).uid(f"tag-{letter}").name(f"tag {letter}")
+    decided = requests.connect(steering).process(schedule, output_type=Types.STRING()).uid("schedule").name("schedule")
+    return split(tables, decided)
 
 
 def options_of(config: Settings, pools: tuple[str, ...]) -> functions.RouterOptions:
     return functions.RouterOptions(
         topic_prefix=config.topic_prefix,
         cell=config.cell,
-        pools=pools or (config.worker_pool,),
+        pools=pools or config.pools,
         default_model=config.model_name,
         lease_s=config.lease_s,
         max_attempts=config.max_attempts,

@@ -6,7 +6,7 @@ import os
 import sys
 import sysconfig
 
-from include.config import PROJECT_ROOT
+from include.config import PROJECT_ROOT, Settings
 
 JOB_NAME = "route_requests"
 
@@ -19,7 +19,7 @@ def job_configuration() -> dict[str, str]:
         "python.client.executable": sys.executable,
         "python.pythonpath": os.pathsep.join((sysconfig.get_paths()["purelib"], str(PROJECT_ROOT))),
         "python.fn-execution.bundle.size": "1",
-        "execution.buffer-timeout.interval": "5ms",
+        "execution.buffer-timeout.interval": "0ms",
         "execution.checkpointing.interval": "1s",
         "execution.checkpointing.min-pause": "500ms",
         # The barrier of an unaligned checkpoint overtakes the batch requests that are held before the scheduler; see docs/decisions/0008.
@@ -34,4 +34,22 @@ def job_configuration() -> dict[str, str]:
         "restart-strategy.exponential-delay.reset-backoff-threshold": "5min",
         "restart-strategy.exponential-delay.attempts-before-reset-backoff": "40",
         "pipeline.max-parallelism": "128",
+    }
+
+
+def archive_configuration(settings: Settings, interval: str) -> dict[str, str]:
+    """What the archive job asks of Flink. Its checkpoints lie apart: the router goes on from the newest of those in the usual folder.
+
+    Raises :class:`FileNotFoundError` where the jars of the Parquet format are missing.
+    """
+    folder = settings.jars.resolve() / "parquet"
+    jars = sorted(folder.glob("*.jar"))
+    if not jars:
+        raise FileNotFoundError(f"no Parquet format in {folder}: fetch it with `make jars`")
+    return {
+        "pipeline.jars": ";".join(jar.as_uri() for jar in jars),
+        "parallelism.default": "1",
+        "execution.checkpointing.interval": interval,
+        "execution.checkpointing.dir": (settings.home.resolve() / "flink" / "archive-checkpoints").as_uri(),
+        "table.local-time-zone": "UTC",
     }

@@ -69,7 +69,7 @@ def _java(settings: Settings, heap_mb: int, main_class: str) -> tuple[str, ...]:
     if not any(classpath.glob("kafka_*.jar")):
         raise FileNotFoundError(f"no broker in {classpath}: fetch it with `make jars`")
     logging = settings.home.resolve() / "kafka" / "log4j2.properties"
-    options = (f"-Xms{heap_mb // 2}m", f"-Xmx{heap_mb}m", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=4", "-Djava.awt.headless=true")
+    options = (f"-Xms{heap_mb // 2}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Djava.awt.headless=true")
     return (find_java(), *options, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{classpath}/*", main_class)
 
 
@@ -119,11 +119,11 @@ def full_name(settings: Settings, topic: Topic) -> str:
 
 
 def create_topics(settings: Settings, pools: tuple[str, ...] = (), timeout_s: float = 30.0) -> None:
-    """Create whichever of Atelier's topics are missing, for ``pools`` or else the configured one."""
+    """Create whichever of Atelier's topics are missing, for ``pools`` or else the configured ones."""
     from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
     existing = existing_topics(settings, timeout_s)
-    missing = [topic for topic in topics_for(pools or (settings.worker_pool,)) if full_name(settings, topic) not in existing]
+    missing = [topic for topic in topics_for(pools or settings.pools) if full_name(settings, topic) not in existing]
     new = [NewTopic(full_name(settings, t), num_partitions=t.partitions, replication_factor=1, config=t.config) for t in missing]
     admin = _admin(settings)  # held until the answers are in: they fail when it is collected
     for name, future in admin.create_topics(new, operation_timeout=timeout_s).items() if new else ():

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from math import inf
 from typing import TypeVar
 
 from include.contracts.control import ModelRoute, Policy, Scenario, TenantQuota
-from include.contracts.dispatch import RenderTask
+from include.contracts.dispatch import AdapterRef, RenderTask
 from include.contracts.errors import Reason, ReasonCode, RefusedError
 from include.contracts.events import Lane
 from include.contracts.policy import PoolRule, Quota
-from include.contracts.requests import MAX_PROMPT, GenerationRequest, ServiceClass, Tier
+from include.contracts.requests import DEFAULT_STRENGTH, MAX_PROMPT, GenerationRequest, ServiceClass, Tier, derived_seed
 
 Number = TypeVar("Number", int, float)
 
@@ -71,15 +70,15 @@ class Catalog:
         return frozenset(pool for pool in allowed if pool not in rules or _takes(rules[pool], request.tier, task, model, lane))
 
     def route(self, model: str) -> ModelRoute | None:
-        """The route of a model that some version serves now, else None."""
+        """The route of a model that some version serves now, else None; an adapter serves nothing by itself."""
         route = self._routes.get(model)
-        return route if route is not None and route.champion is not None else None
+        return route if route is not None and route.champion is not None and route.adapter_of is None else None
 
     def resolve(self, request: GenerationRequest) -> Resolved:
         """Fill in scenario, then model defaults. Raises :class:`RefusedError`."""
         scenario = self._scenario(request)
         route = self._route(request, scenario)
-        task = _task(request, scenario, route)
+        task = _task(request, scenario, route, self._adapters(request, route))
         _check_shape(task, route)
         return Resolved(task=task, route=route)
 
@@ -94,14 +93,39 @@ class Catalog:
 
     def _route(self, request: GenerationRequest, scenario: Scenario | None) -> ModelRoute:
         name = request.model or (scenario.model if scenario else None) or self._default()
-        route = self.route(name)
+        asked, route = self._routes.get(name), self.route(name)
+        if asked is not None and asked.adapter_of is not None:
+            message = f"{name} is an adapter of model {asked.adapter_of}; ask for that model, with {name} among adapters"
+            raise _refused(ReasonCode.UNKNOWN_MODEL, "model", message)
         if route is None:
             served = sorted(known for known in self._routes if self.route(known))
             raise _refused(ReasonCode.UNKNOWN_MODEL, "model", f"no version of model {name} is in service; in service: {_some(served)}")
         return route
 
+    def _adapters(self, request: GenerationRequest, route: ModelRoute) -> tuple[AdapterRef, ...]:
+        """By name, so that equal sets render together; without those that are to act not at all."""
+        found = []
+        for place, adapter in enumerate(request.adapters):
+            own = self._routes.get(adapter.name)
+            if own is None or own.champion is None or own.adapter_of != route.name:
+                raise _refused(ReasonCode.UNKNOWN_MODEL, f"adapters.{place}.name", self._no_adapter(adapter.name, route.name))
+            if adapter.weight:
+                found.append(AdapterRef(model=own.champion, weight=adapter.weight))
+        return tuple(sorted(found, key=lambda adapter: adapter.model.name))
+
+    def _no_adapter(self, name: str, model: str) -> str:
+        own = self._routes.get(name)
+        others = sorted(route.name for route in self._routes.values() if route.adapter_of == model and route.champion)
+        if own is None or own.adapter_of is None:
+            why = f"there is no adapter {name}"
+        elif own.adapter_of != model:
+            why = f"{name} is an adapter of model {own.adapter_of}, not of {model}"
+        else:
+            why = f"no version of adapter {name} is in service"
+        return f"{why}; adapters of {model} in service: {_some(others)}"
+
     def _default(self) -> str:
-        marked = [route for route in self._routes.values() if route.is_default]
+        marked = [route for route in self._routes.values() if route.is_default and route.adapter_of is None]
         return max(marked, key=lambda route: route.at).name if marked else self._default_model
 
 
@@ -122,15 +146,10 @@ def _takes(rule: PoolRule, tier: Tier, task: RenderTask, model: str, lane: Lane)
     )
 
 
-def derived_seed(request_id: str) -> int:
-    """The seed of a request that gave none: the same at every attempt."""
-    return int.from_bytes(sha256(request_id.encode()).digest()[:8], "big") >> 1
-
-
-def _task(request: GenerationRequest, scenario: Scenario | None, route: ModelRoute) -> RenderTask:
+def _task(request: GenerationRequest, scenario: Scenario | None, route: ModelRoute, adapters: tuple[AdapterRef, ...]) -> RenderTask:
     defaults = route.defaults
     width, height = _size(request, scenario, route)
-    return RenderTask(
+    return RenderTask.trusted(
         request_id=request.request_id,
         tenant=request.tenant,
         prompt=_prompt(request, scenario),
@@ -142,6 +161,9 @@ def _task(request: GenerationRequest, scenario: Scenario | None, route: ModelRou
         seed=derived_seed(request.request_id) if request.seed is None else request.seed,
         images=request.images,
         image_format=request.image_format,
+        adapters=adapters,
+        init_image=request.init_image,
+        strength=None if request.init_image is None else _first(request.strength, DEFAULT_STRENGTH),
     )
 
 

@@ -52,7 +52,8 @@ class Classifier:
 
     def _degraded(self, found: Classified, resolved: Resolved, request: GenerationRequest, level: int) -> Classified:
         stand_in = self._catalog.route(resolved.route.distilled) if resolved.route.distilled else None
-        less = degrade(found.task, resolved.route, level, request.tier, self._catalog.policy, stand_in)
+        seeded = request.seed is not None
+        less = degrade(found.task, resolved.route, level, request.tier, self._catalog.policy, stand_in, seeded=seeded)
         if not less.level:
             return found
         found.model, found.task, found.level = less.model, less.task, less.level

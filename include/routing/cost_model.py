@@ -41,13 +41,13 @@ class Work(NamedTuple):
     """What a render asks of a device."""
 
     pixels: int  #: width · height as rendered, before any upscaling
-    steps: int
+    steps: int  #: that are run, which are fewer than asked for where an image is started from
     images: int
     guided: bool  #: classifier-free guidance computes each step twice
 
     @classmethod
     def of(cls, task: RenderTask) -> Self:
-        return cls(task.width * task.height, task.steps, task.images, task.guided)
+        return cls(task.width * task.height, task.steps_run, task.images, task.guided)
 
 
 class Prediction(NamedTuple):

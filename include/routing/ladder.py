@@ -28,16 +28,20 @@ class Degraded:
     level: int  #: rung that was applied, from 1; 0 where nothing was given up
 
 
-def degrade(task: RenderTask, route: ModelRoute, level: int, tier: Tier, policy: Policy, distilled: ModelRoute | None) -> Degraded:
+def degrade(
+    task: RenderTask, route: ModelRoute, level: int, tier: Tier, policy: Policy, distilled: ModelRoute | None, *, seeded: bool = False
+) -> Degraded:
     """Apply a rung of the policy's ladder as a whole, each part no further than the tier's quality floor.
 
     Prompt, seed, images and guidance stay. The image keeps its exact aspect and is scaled up to the asked size. What is given up is
-    told in ``task.degraded``.
+    told in ``task.degraded``. Whether an earlier image answers it, which ``task.near`` allows, is known only to the worker, which tells it
+    in the completion.
 
     :param task: as it was asked for
     :param route: of the model that was asked for
     :param level: rung, from 1; above the last it means the last, 0 gives up nothing
     :param distilled: route of the model that ``route.distilled`` names, if there is one
+    :param seeded: whether the request names its seed, which means that image and no other
     """
     if level <= 0 or not policy.ladder:
         return Degraded(task, route.name, 0)
@@ -47,9 +51,10 @@ def degrade(task: RenderTask, route: ModelRoute, level: int, tier: Tier, policy:
     width, height = _size(task, route, max(rung.size, floor.size))
     model = _stand_in(task, (width, height), route, distilled) if rung.distilled and floor.distilled else route.name
     words = _words(task, steps, (width, height), route.name, model)
-    if not words:
+    near = None if seeded else _near(task, rung, floor)
+    if not words and near is None:
         return Degraded(task, route.name, 0)
-    change: dict[str, Any] = {"steps": steps, "width": width, "height": height, "degraded": words}
+    change: dict[str, Any] = {"steps": steps, "width": width, "height": height, "degraded": words, "near": near}
     if (width, height) != (task.width, task.height):
         change["upscale_to"] = (task.width, task.height)
     return Degraded(task.model_copy(update=change), model, level)
@@ -58,6 +63,13 @@ def degrade(task: RenderTask, route: ModelRoute, level: int, tier: Tier, policy:
 def _steps(asked: int, rung: Rung, floor: QualityFloor) -> int:
     share = math.ceil(asked * max(rung.steps, floor.steps) - _HAIR)
     return max(share, min(asked, floor.min_steps))
+
+
+def _near(task: RenderTask, rung: Rung, floor: QualityFloor) -> float | None:
+    """Only what a prompt alone describes can be alike: one image, not made from another."""
+    if rung.near is None or floor.near is None or task.images > 1 or task.init_image is not None:
+        return None
+    return max(rung.near, floor.near)
 
 
 def _size(task: RenderTask, route: ModelRoute, share: float) -> tuple[int, int]:
@@ -84,8 +96,8 @@ def _multiples(asked: tuple[int, int], share: float) -> list[tuple[int, int]]:
 
 
 def _stand_in(task: RenderTask, size: tuple[int, int], route: ModelRoute, distilled: ModelRoute | None) -> str:
-    """The distilled model where it can take the task over as it is, else the model itself."""
-    if distilled is None or distilled.name != route.distilled or distilled.champion is None:
+    """The distilled model where it can take the task over as it is, else the model itself. Adapters fit the model they were made for."""
+    if task.adapters or distilled is None or distilled.name != route.distilled or distilled.champion is None:
         return route.name
     defaults = distilled.defaults
     able = task.images <= defaults.max_images and (not defaults.sizes or size in defaults.sizes)

@@ -76,8 +76,9 @@ class Cell:
         if reason is not None:
             self.stats.reasons[reason.code] += 1
         step = details["progress"].step if "progress" in details else 0
+        degraded = details.pop("degraded", ())
         self.emit(
-            StatusEvent(
+            StatusEvent.trusted(
                 # A replay after a restore may find it at another attempt; its one end is one event all the same.
                 event_id=event_id(request.request_id, state, 0 if state.terminal else entry.dispatches, step),
                 request_id=request.request_id,
@@ -90,7 +91,7 @@ class Cell:
                 attempt=entry.dispatches,
                 model=entry.shape[0] or None,
                 trace_id=request.trace_id,
-                degraded=entry.task.degraded if entry.task else (),
+                degraded=(*entry.task.degraded, *degraded) if entry.task else (),
                 **details,
             )
         )
@@ -115,6 +116,8 @@ class Cell:
         self.place(entry)
         trace["predicted_gpu_s"] = round(entry.predicted_s, 4)
         trace["queued_gpu_s"] = round(self.lanes[lane].queued_s, 4)
+        if entry.pools != self.pools:
+            trace["pools"] = sorted(entry.pools)
         trace["outcome"] = entry.admission
         self.announce(entry, State.QUEUED, now, position=place + 1, estimate=entry.estimate.message(), trace=trace)
 

@@ -43,6 +43,9 @@ class Dispatcher:
             other = self._warm_instead(head, model, worker, now)
             if other is not None:
                 head, model, why = other[0], other[1], f"{why.split(',')[0]}, warm for this, cold for {head.id}"
+            stand_in = self._stand_in(head, model, worker, now)
+            if stand_in is not None:
+                model, why = stand_in[0], f"{why}; {stand_in[1]}"
             self._lease(head, model, worker, why, now)
 
     def _version(self, head: Entry, now: float) -> ModelRef | None:
@@ -89,6 +92,24 @@ class Dispatcher:
             return other, route.champion
         return None
 
+    def _stand_in(self, head: Entry, model: ModelRef, worker: Worker, now: float) -> tuple[ModelRef, str] | None:
+        """The version before, where the worker refuses the new one; or for a while, where it has that one loaded and nobody the new one.
+
+        So a new champion costs nobody the time that it takes to load, and one that can't be served costs nobody his image. One
+        that is loaded anywhere, as after a rollback, serves at once.
+        """
+        route = self._cell.catalog.route(head.shape[0])
+        previous = None if route is None else route.previous
+        if route is None or previous is None or model.key in worker.warm or previous.key in worker.refused:
+            return None
+        if model.key in worker.refused:
+            return previous, f"it refuses version {model.version}, so {previous.version} goes on"
+        if previous.key not in worker.warm or now - route.at > self._cell.tuning.switch_patience_s:
+            return None
+        if self._cell.fleet.serving(model.key, head.pools, now):
+            return None
+        return previous, f"version {model.version} is loaded nowhere yet, so {previous.version} goes on"
+
     def _lease(self, head: Entry, model: ModelRef, worker: Worker, why: str, now: float) -> None:
         batch, bound = self._batch(head, model, worker, now)
         lease = self._record(batch, model, worker, now)
@@ -96,7 +117,7 @@ class Dispatcher:
         key, key_text = _batch_key(model.key, head.shape)
         lease_s = self._cell.catalog.policy.lease_s
         self._cell.emit(
-            Lease(
+            Lease.trusted(
                 lease_id=lease.id,
                 cell=self._cell.name,
                 pool=worker.pool,

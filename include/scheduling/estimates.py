@@ -32,7 +32,7 @@ class Told(NamedTuple):
     plain_s: float
 
     def message(self) -> Estimate:
-        return Estimate(wait_s=self.wait_s, low_s=self.low_s, high_s=self.high_s)
+        return Estimate.trusted(wait_s=self.wait_s, low_s=self.low_s, high_s=self.high_s)
 
 
 class _Errors:

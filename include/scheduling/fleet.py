@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -32,6 +32,7 @@ class Worker:
     slots: int = 0  #: micro-batches it may hold; 0 until it said so itself since our start
     max_batch: int = 1
     warm: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()  #: versions that it tried and won't serve
     leases: dict[str, LeaseRecord] = field(default_factory=dict)
     foreign: int = 0  #: leases it reports that we don't know
 
@@ -107,6 +108,7 @@ class Fleet:
         """Take over what the worker says it can hold."""
         worker.slots, worker.max_batch = message.slots, message.max_batch
         worker.warm = frozenset(message.warm_models)
+        worker.refused = frozenset(message.refused_models) if isinstance(message, Credit) else frozenset()
         self.settle(worker)
 
     def settle(self, worker: Worker) -> None:
@@ -126,19 +128,33 @@ class Fleet:
     def pick(self, placing: Placing, rules: Mapping[str, PoolRule], now: float) -> tuple[Worker, str] | None:
         """The worker for a micro-batch and why it.
 
-        Never the last attempt's worker where another has room; else the cheapest, where a worker costs its pool's price for the device
-        seconds, and the urgency of the lane for each second until it can start: what it holds already, and loading the model.
+        Never one that refuses the version, nor the last attempt's worker, where another has room; else the cheapest, where a worker costs
+        its pool's price for the device seconds, and the urgency of the lane for each second until it can start: what it holds already, and
+        loading the model.
         None, with the silent pools closed, if nobody who lives has room.
         """
         candidates = self._candidates(placing.pools, now)
         if len(candidates) > 1:
-            candidates.sort(key=lambda worker: (worker.id == placing.avoid, self._cost(worker, placing, rules, now)))
+            candidates.sort(
+                key=lambda worker: (placing.model in worker.refused, worker.id == placing.avoid, self._cost(worker, placing, rules, now))
+            )
         elif not candidates:
             return None
         worker = candidates[0]
         why = _WHY[bool(worker.leases), placing.model in worker.warm]
         price = rules[worker.pool].price if worker.pool in rules else 1.0
         return worker, why if price == 1 else f"{why}, price {price:g}"
+
+    def serving(self, model: str, pools: Pools, now: float) -> bool:
+        """Whether a live worker of the pools has that version loaded."""
+        return any(model in worker.warm for worker in self._live_of(pools, now))
+
+    def willing(self, model: str, pools: Pools, now: float) -> bool:
+        """Whether a live worker of the pools does not refuse that version."""
+        return any(model not in worker.refused for worker in self._live_of(pools, now))
+
+    def _live_of(self, pools: Pools, now: float) -> Iterator[Worker]:
+        return (worker for worker in self._workers.values() if worker.slots and worker.pool in pools and self._is_live(worker, now))
 
     def forget(self, silent_s: float, now: float) -> list[Worker]:
         """Drop workers that hold nothing and were not heard for ``silent_s``; returns them."""

@@ -40,14 +40,8 @@ class Intake:
         cell = self._cell
         if self._fresh_until is None:
             self._fresh_until = now + cell.tuning.control_grace_s
-        refusal = Refusal(
-            reason=Reason(code=ReasonCode.INVALID_MESSAGE, message=""),
-            request_id=request.request_id,
-            tenant=request.tenant,
-            trace_id=request.trace_id,
-        )
         if cell.ids.owner(request.request_id) is not None:
-            self.refuse(refusal, raw, service_class, now)
+            self._refuse_request(request, Reason(code=ReasonCode.DUPLICATE_ID, message=""), raw, service_class, now)
             return
         entry = Entry(request=request, raw=raw, service_class=service_class, accepted_at=now, seq=cell.next_seq)
         reason = self._try_to_queue(entry, now)
@@ -56,7 +50,7 @@ class Intake:
         if reason.code in _NOT_READ_YET and now < self._fresh_until:
             self._hold(entry, now)
             return
-        self.refuse(Refusal(reason=reason, request_id=entry.id, tenant=entry.tenant, trace_id=request.trace_id), raw, service_class, now)
+        self._refuse_request(request, reason, raw, service_class, now)
 
     def refuse(self, refusal: Refusal, raw: str | None, service_class: ServiceClass, now: float) -> None:
         """A dead letter; and a Refused event where it is known whose it is and the id isn't in use."""
@@ -125,6 +119,10 @@ class Intake:
             self._fresh_until = now + self._cell.tuning.control_grace_s
         elif any(True for _ in self._cell.store.items(Table.CONTROL)):
             self._fresh_until = now
+
+    def _refuse_request(self, request: GenerationRequest, reason: Reason, raw: str, service_class: ServiceClass, now: float) -> None:
+        refusal = Refusal(reason=reason, request_id=request.request_id, tenant=request.tenant, trace_id=request.trace_id)
+        self.refuse(refusal, raw, service_class, now)
 
     def _try_to_queue(self, entry: Entry, now: float) -> Reason | None:
         """Queue it, or say why not."""

@@ -24,6 +24,7 @@ class Tuning:
     early_cancel_s: float = 60.0  #: how long a cancellation waits for its request
     affinity_lookahead: int = 16  #: workers with room looked at for one that has the model loaded
     model_switch_s: float = 5.0  #: what loading a model costs a worker that has another
+    switch_patience_s: float = 120.0  #: how long the version before goes on where nobody has loaded the new one
     affinity_heads: int = 8  #: tenants' heads looked at for one whose model a cold worker has loaded
     affinity_passes: int = 4  #: times that a head lets others go before it for that
     shares_every_s: float = 5.0  #: shares of lanes move at most this often

@@ -5,8 +5,8 @@ from __future__ import annotations
 from include.contracts import topics
 from include.contracts.dispatch import Revoke
 from include.contracts.errors import Reason, ReasonCode
-from include.contracts.events import State
-from include.contracts.objects import image_key
+from include.contracts.events import Progress, State
+from include.contracts.objects import image_key, preview_key
 from include.contracts.workers import (
     AnyWorkerMessage,
     Completed,
@@ -25,6 +25,8 @@ from include.scheduling.records import Entry, LeaseRecord, Phase
 from include.scheduling.store import Table
 from include.scheduling.timers import Alarm
 
+#: Caches that spare so much of the work that a completion tells nothing about its cost.
+_SPARED = frozenset({"result", "near", "parked", "attempt"})
 #: A worker that was silent this long and holds nothing is forgotten.
 _FORGET_AFTER_S = 3600.0
 
@@ -159,7 +161,7 @@ class WorkerDesk:
                     worker_id=worker.id,
                     pool=worker.pool,
                     model_version=lease.model_version,
-                    progress=message.progress,
+                    progress=_own(message.progress, entry),
                 )
 
     def _goodbye(self, worker: Worker, now: float) -> None:
@@ -184,7 +186,7 @@ class WorkerDesk:
                 cell.retry(entry, Reason(code=ReasonCode.RENDER_FAILED, message=trouble), now)
             return
         self._settle(entry, message)
-        if not message.cached and now >= self._learns_at:
+        if not message.cached and not _SPARED.intersection(message.usage.cache_hits) and now >= self._learns_at:
             self._learns_at = now + cell.tuning.learn_every_s
             self._learn(entry, message)
         self._remember_if_last(entry)
@@ -197,6 +199,7 @@ class WorkerDesk:
             model_version=message.model_version,
             images=message.images,
             usage=message.usage,
+            degraded=message.degraded,
             trace={"lease_id": message.lease_id, "cached": message.cached, "failures": entry.failures},
         )
 
@@ -225,10 +228,21 @@ class WorkerDesk:
         wanted = [message.request_id] if message.request_id else list(lease.entries)
         for entry in [lease.entries[name] for name in wanted if name in lease.entries]:
             self._remember_if_last(entry)
-            if message.retryable:
+            if message.retryable or self._is_refusal_of_one(entry, lease, message.reason, now):
                 self._cell.retry(entry, message.reason, now)
             else:
                 self._cell.fail(entry, message.reason, now)
+
+    def _is_refusal_of_one(self, entry: Entry, lease: LeaseRecord, reason: Reason, now: float) -> bool:
+        """Whether only this worker won't serve the version, or another version serves by now or goes on for it."""
+        worker, model = self._cell.fleet.get(lease.worker_id), f"{entry.shape[0]}/{lease.model_version}"
+        if reason.code is not ReasonCode.MODEL_LOAD_FAILED or worker is None or model not in worker.refused:
+            return False
+        route = self._cell.catalog.route(entry.shape[0])
+        if route is None or route.champion is None:
+            return False
+        versions = [route.champion.key, *([route.previous.key] if route.previous else [])]
+        return any(self._cell.fleet.willing(version, entry.pools, now) for version in versions)
 
     def _counts(self, entry: Entry, lease_id: str) -> bool:
         """The rule in the class's docstring."""
@@ -245,6 +259,14 @@ class WorkerDesk:
     def _remember_if_last(self, entry: Entry) -> None:
         if entry.lease is not None and len(entry.lease.entries) == 1:
             self._cell.ended.add(entry.lease.id)
+
+
+def _own(progress: Progress, entry: Entry) -> Progress:
+    """Without the previews of others in its micro-batch."""
+    if not progress.previews:
+        return progress
+    mine = preview_key(entry.tenant, entry.id)
+    return progress.model_copy(update={"previews": tuple(key for key in progress.previews if key == mine)})
 
 
 def _correction(predicted_s: float, actual_s: float) -> float:

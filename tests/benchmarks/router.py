@@ -59,8 +59,8 @@ class NoOpWorkers:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.phases: dict[str, Arrivals] = defaultdict(Arrivals)
-        self.producer = Producer({"bootstrap.servers": settings.bootstrap, "linger.ms": 0, "log_level": 0})
-        self.consumer = Consumer({"bootstrap.servers": settings.bootstrap, "group.id": "bench", "fetch.wait.max.ms": 5, "log_level": 0})
+        self.producer = Producer({"bootstrap.servers": settings.bootstrap, "log_level": 0})
+        self.consumer = Consumer({"bootstrap.servers": settings.bootstrap, "group.id": "bench", "log_level": 0})
         self.consumer.assign([TopicPartition(settings.topic_prefix + topics.dispatch(settings.worker_pool), 0, 0)])
         self.beat_at = 0.0
 
@@ -180,7 +180,7 @@ def measure(settings: Settings, taskmanager: psutil.Process, rates: list[int], s
     workers = context.Process(target=work, args=(settings, theirs), daemon=True)
     workers.start()
     load = Load(settings, ours)
-    load.arrivals("warm", load.send("warm", 500, 60), 60)
+    load.arrivals("warm", load.send("warm", 800, 75), 60)
     result: dict[str, Any] = {"rates": {}, "lost": 0}
     for rate in rates:
         sent = load.send(f"r{rate}", rate, seconds)

@@ -77,6 +77,9 @@ class Desk:
         self.scheduler = self._built()
 
     def take(self, decisions: list[Decision]) -> list[Decision]:
+        """The scheduler makes its messages without checks, so each of them is checked here."""
+        for decision in decisions:
+            assert type(decision).from_json(decision.to_json()) == decision
         self.decisions += decisions
         return decisions
 
@@ -111,8 +114,9 @@ class Desk:
     def started(self, lease: Lease) -> list[Decision]:
         return self.worker(Started(**self._holder(lease), lease_id=lease.lease_id))
 
-    def progress(self, lease: Lease, step: int) -> list[Decision]:
-        return self.worker(RenderProgress(**self._holder(lease), lease_id=lease.lease_id, progress=Progress(step=step, steps=4)))
+    def progress(self, lease: Lease, step: int, **fields: Any) -> list[Decision]:
+        progress = Progress(step=step, steps=4, **fields)
+        return self.worker(RenderProgress(**self._holder(lease), lease_id=lease.lease_id, progress=progress))
 
     def complete(self, lease: Lease, request_id: str | None = None, **fields: Any) -> list[Decision]:
         """One request of a lease; without a name its first."""

@@ -5,6 +5,7 @@ import pytest
 from include.contracts.dispatch import Lease
 from include.contracts.errors import ReasonCode
 from include.contracts.events import State
+from include.contracts.objects import preview_key
 from include.contracts.workers import Hello
 from include.scheduling.store import Table
 from include.scheduling.tuning import Tuning
@@ -42,6 +43,19 @@ def test_progress_is_told_at_most_twice_a_second(desk: Desk, lease: Lease) -> No
     told = [event for event in events(desk.decisions) if event.progress is not None]
     assert 2 <= len(told) <= 4
     assert len({event.event_id for event in told}) == len(told)
+
+
+def test_each_request_of_a_micro_batch_is_told_of_its_own_previews_only(desk: Desk) -> None:
+    for name in ("r-1", "r-2"):
+        desk.submit(name)
+    desk.hello(max_batch=4)
+    lease = desk.leased("r-1")
+    assert len(lease.tasks) == 2
+    desk.now += 1
+    keys = tuple(preview_key("acme", name) for name in ("r-1", "r-2"))
+    desk.progress(lease, 2, previews=keys)
+    told = {event.request_id: event.progress.previews for event in events(desk.decisions) if event.progress is not None}
+    assert told == {"r-1": keys[:1], "r-2": keys[1:]}
 
 
 def test_a_completion_of_another_number_of_images_is_refused_and_tried_again(desk: Desk, lease: Lease) -> None:
