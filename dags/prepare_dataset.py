@@ -1,8 +1,9 @@
 """### Images and captions → a dataset version
 
-Lists a source, checks and rasterises its files shard by shard, quarantines what is corrupt with its reason, merges exact duplicates,
-splits by content and publishes Parquet shards with a manifest whose digest names the version. The same input gives the same version;
-a run that was killed goes on with the shards that are missing.
+Lists a source (OpenMoji, a folder or S3 prefix with captions in sidecars, tables or webdataset tars, or the feedback archive), checks,
+decodes and resizes what is new in it shard by shard, quarantines what can't be used with its stage and reason, drops copies and near
+copies, splits so that no near copy is on the other side, and publishes Parquet shards with a manifest whose digest names the version.
+The same input gives the same version; a killed run goes on with what is missing; an image more is the work of an image.
 
 Counts, report and quarantine are in MLflow, experiment `datasets`.
 """
@@ -19,15 +20,27 @@ from plugins.assets import DATASETS, NEXT_STEP, TRAINING_REQUESTS
 from plugins.task_defaults import TASK_DEFAULTS
 
 PARAMS = {
-    "source": Param("openmoji", enum=["openmoji", "folder"], description="OpenMoji's 4,495 drawings, or a folder of your own."),
-    "path": params.text("For `folder`: a directory of images, each with a .txt caption beside it.", 4096),
+    "source": Param("openmoji", enum=["openmoji", "folder", "feedback"], description="OpenMoji's 4,495 drawings, or images of your own."),
+    "path": params.text("For `folder` and `feedback`: a directory or s3://bucket/prefix.", 4096),
     "name": params.name("openmoji", "Name of the dataset; a version adds its digest."),
-    "license": params.text("For `folder`: licence of the images, recorded with each sample.", 200),
-    "author": params.text("For `folder`: author of the images, recorded with each sample.", 200),
+    "license": params.text("Licence of the images for which the source states none.", 200),
+    "author": params.text("Author of the images for which the source names none.", 200),
     "size": Param(64, type="integer", minimum=16, maximum=1024, multipleOf=8, description="Side of the prepared images in pixels."),
+    "fit": Param(
+        "pad", enum=["pad", "crop", "bucket"], description="Other aspect ratios: padded, cut to a square, or to the nearest bucket."
+    ),
+    "image_format": Param("png", enum=["png", "jpeg", "webp"], description="How prepared images are stored; png loses nothing."),
     "limit": params.optional("integer", "Only the first so many files; empty: all.", minimum=1, maximum=10_000_000),
     "shard_size": params.number(2300, 1, 100_000, "Source files a shard; shards are prepared side by side."),
+    "min_side": params.number(1, 1, 4096, "Images whose shorter side has fewer pixels are quarantined."),
+    "min_sharpness": Param(0.0, type="number", minimum=0, maximum=1e6, description="Variance of the Laplacian, which blur lowers; 0: all."),
+    "min_entropy": Param(0.0, type="number", minimum=0, maximum=8, description="Bits a pixel; a plain surface has 0."),
+    "caption_language": Param("", enum=["", "de", "en", "es", "fr", "it", "nl", "pt"], description="Captions in others are dropped."),
+    "licenses": params.text("Licences taken, with commas between and * for any ending; empty: all.", 2000),
+    "near_duplicates": Param("auto", enum=["auto", "drop", "group"], description="Near copies: drop, or keep on one side of the split."),
+    "against": params.text("Dataset versions of which no near copy is taken, with commas between.", 2000),
     "validation": Param(0.02, type="number", minimum=0, maximum=0.5, description="Share of the samples held out for validation."),
+    "test": Param(0.0, type="number", minimum=0, maximum=0.5, description="Share of the samples held out for testing."),
     "then_train": params.tick("Start train_model on the new version."),
 }
 
@@ -65,14 +78,7 @@ def prepare_dataset() -> None:
         from include.lifecycle import preparation
 
         version = preparation.publish(settings(), results)
-        facts = {
-            "version": version.version,
-            "digest": version.digest,
-            "manifest": version.manifest,
-            "report": version.report,
-            "counts": version.counts,
-        }
-        facts["mlflow_run_id"] = preparation.log_version(settings(), version, run_id)
+        facts = preparation.facts(version, preparation.log_version(settings(), version, run_id))
         outlet_events[DATASETS].extra = {"version": version.version, "digest": version.digest}
         if params["then_train"]:
             outlet_events[NEXT_STEP].add(TRAINING_REQUESTS, extra={"dataset_version": version.version})

@@ -4,6 +4,9 @@ Trains a text-to-image network as a process of its own, streams its progress and
 registers the result in MLflow with its lineage: dataset digest, code version, seed, configuration, metrics. Parameters, loss curve and
 sample grids are in the run, experiment `training`.
 
+A configuration with `method: lora` makes an adapter, registered as MODEL-CONFIG; the task `distill_steps` makes a few-step student,
+registered as MODEL-fast, which stands in for the model under load once it is promoted.
+
 Kill what you like: a killed task joins the trainer that still runs, a killed trainer goes on from its last checkpoint.
 """
 
@@ -24,7 +27,12 @@ PARAMS = {
     "model": params.model(),
     "dataset_version": params.text("Dataset version to train on; empty is the newest.", 100),
     "config": Param("demo", type="string", pattern="^[a-z0-9_-]+$", maxLength=40, description="A YAML of models/configs or HOME/configs."),
-    "init": Param("base", enum=["base", "scratch"], description="Start from the shipped base checkpoint or from random weights."),
+    "task": Param("train", enum=["train", "distill_steps"], description="distill_steps: make a few-step student; configuration `distill`."),
+    "init": Param(
+        "base",
+        enum=["base", "champion", "scratch"],
+        description="Start from the shipped checkpoint, the champion, or random weights.",
+    ),
     "max_steps": params.optional("integer", "Optimizer steps; empty: the configuration's.", minimum=1, maximum=10_000_000),
     "seed": params.optional("integer", "Decides order and noise; empty: the configuration's.", minimum=0, maximum=2**31 - 1),
     "learning_rate": params.optional("number", "Empty: the configuration's.", exclusiveMinimum=0, maximum=1),
@@ -57,7 +65,7 @@ def train_model() -> None:
         from include.lifecycle.registration import register_outcome
         from include.lifecycle.training import TrainingPlan
 
-        version = register_outcome(settings(), TrainingPlan.model_validate(plan), params["model"]).model_dump(mode="json")
+        version = register_outcome(settings(), TrainingPlan.model_validate(plan)).model_dump(mode="json")
         outlet_events[MODELS].extra = version
         if params["then_evaluate"]:
             outlet_events[NEXT_STEP].add(EVALUATION_REQUESTS, extra={"model": version["name"], "version": version["version"]})

@@ -29,7 +29,7 @@ from models.training.base_model import BASE_CONFIG
 from models.training.config import TrainingConfig, load_config
 from models.training.data import load_encoded
 from models.training.grid import image_grid
-from models.training.objective import held_out_loss
+from models.training.held_out import held_out_loss
 from models.training.samples import Split, epoch_order, load_split, read_manifest
 
 #: By source of the dataset, where the settings don't say: of OpenMoji what the base model left out as well.

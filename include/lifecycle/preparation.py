@@ -15,12 +15,17 @@ from include.dataset.versions import DatasetVersion, publish_version
 from include.lifecycle.datasets import dataset_root, point_to
 
 EXPERIMENT = "datasets"
+#: Fields that a form has as one text, with commas between the entries.
+LISTS = ("licenses", "caption_templates", "against")
 
 
 def dataset_config(params: Mapping[str, Any]) -> DatasetConfig:
     """The configuration that a form's fields stand for. Raises :class:`ValueError` that names the field and what it takes."""
     fields = {name: params[name] for name in DatasetConfig.model_fields if name in params}
     fields["path"] = params.get("path") or None
+    for name in LISTS:
+        if isinstance(fields.get(name), str):
+            fields[name] = tuple(part.strip() for part in fields[name].split(",") if part.strip())
     try:
         return DatasetConfig.model_validate(fields)
     except ValidationError as error:
@@ -51,3 +56,9 @@ def log_version(settings: Settings, version: DatasetVersion, key: str) -> str:
     log_dataset_report(client, run_id, version)
     close_run(client, run_id)
     return run_id
+
+
+def facts(version: DatasetVersion, mlflow_run_id: str) -> dict[str, Any]:
+    """What a run hands on about the version it published."""
+    names = ("version", "digest", "manifest", "report", "counts")
+    return {**{name: getattr(version, name) for name in names}, "mlflow_run_id": mlflow_run_id}

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include.config import PROJECT_ROOT, Settings
 from include.contracts.control import ModelDefaults
+from include.registry.tags import ADAPTER_OF, DISTILLED_FROM
 
 SHIPPED_CONFIGS = PROJECT_ROOT / "models" / "configs"
-INVALID = 2  #: the trainer's exit code for input that no repetition makes right
+ENCODED = "encoded"  #: in the platform's home: what frozen encoders made of captions and images, for all runs
 
 
 class TrainingPlan(BaseModel):
@@ -27,7 +28,12 @@ class TrainingPlan(BaseModel):
     manifest: Path = Field(description="Manifest of the dataset version.")
     dataset_version: str
     config: Path = Field(description="YAML of the trainer's settings.")
-    init: Literal["base", "scratch"]
+    model: str = Field("", description="Registered model that is trained, or that the result goes with.")
+    task: Literal["train", "distill_steps"] = "train"
+    init: Literal["base", "scratch", "champion"]
+    start: Path | None = Field(None, description="The champion's pipeline directory, where training starts from that.")
+    parent: str = Field("", description="The version that training starts from, as MODEL/VERSION.")
+    cache: Path | None = Field(None, description="Where encoded captions and images are kept by content.")
     max_steps: int | None = Field(None, ge=1, description="None leaves it to the configuration, as in the next two.")
     seed: int | None = Field(None, ge=0)
     learning_rate: float | None = Field(None, gt=0)
@@ -39,13 +45,15 @@ class TrainingPlan(BaseModel):
             "--dataset": self.manifest,
             "--output": self.directory,
             "--mlflow-run-id": self.mlflow_run_id,
-            "--init": "base" if self.init == "base" else None,
+            "--init": "base" if self.init == "base" else self.start,
+            "--cache": self.cache,
             "--max-steps": self.max_steps,
             "--seed": self.seed,
             "--learning-rate": self.learning_rate,
         }
         words = [str(word) for name, value in options.items() if value is not None for word in (name, value)]
-        return [sys.executable, "-u", "-m", "models.training.train_text_to_image", *words]
+        module = "distill_steps" if self.task == "distill_steps" else "train_text_to_image"
+        return [sys.executable, "-u", "-m", f"models.training.{module}", *words]
 
     def environment(self, settings: Settings) -> dict[str, str]:
         return {
@@ -62,13 +70,28 @@ class TrainingPlan(BaseModel):
 class TrainingOutcome(BaseModel):
     """What a finished run left behind."""
 
-    pipeline: Path = Field(description="Directory of the exported pipeline.")
+    exported: Path = Field(description="Directory of the exported pipeline or adapter.")
     record: Mapping[str, Any] = Field(description="training.json: configuration, digests, metrics, defaults.")
 
     @classmethod
     def read(cls, directory: Path) -> TrainingOutcome:
         """Raises :class:`FileNotFoundError` where the run hasn't finished."""
-        return cls(pipeline=directory / "pipeline", record=json.loads((directory / "training.json").read_text(encoding="utf-8")))
+        record = json.loads((directory / "training.json").read_text(encoding="utf-8"))
+        return cls(exported=directory / record["exported"], record=record)
+
+    @property
+    def is_adapter(self) -> bool:
+        return bool(self.record["method"] == "lora")
+
+    @property
+    def is_distilled(self) -> bool:
+        return bool(self.record.get("distilled"))
+
+    def registered_name(self, plan: TrainingPlan) -> str:
+        """The registered model that the result is a version of: the trained one, or one of its own beside it."""
+        if self.is_adapter:
+            return f"{plan.model}-{plan.config.stem}"
+        return f"{plan.model}-fast" if self.is_distilled else plan.model
 
     def defaults(self) -> ModelDefaults:
         """What a request of this version gets where it says nothing. The network renders the size it was trained on."""
@@ -78,12 +101,14 @@ class TrainingOutcome(BaseModel):
 
     def tags(self, plan: TrainingPlan) -> dict[str, str]:
         """Lineage of the version."""
-        facts = {key: str(self.record[key]) for key in ("dataset_digest", "code_version", "seed", "steps")}
-        return {
-            **{f"atelier.{key}": value for key, value in facts.items()},
-            "atelier.dataset_version": plan.dataset_version,
-            "atelier.init": plan.init,
-        }
+        facts = {key: str(self.record[key]) for key in ("dataset_digest", "code_version", "seed", "steps", "method")}
+        places = {"dataset_version": plan.dataset_version, "init": plan.init, "parent": plan.parent}
+        marks = {f"atelier.{key}": value for key, value in (facts | places).items() if value}
+        if self.is_adapter:
+            marks[ADAPTER_OF] = plan.model
+        if self.is_distilled:
+            marks[DISTILLED_FROM] = plan.model
+        return marks
 
 
 def find_config(settings: Settings, name: str) -> Path:

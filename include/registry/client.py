@@ -78,6 +78,9 @@ class RegistryClient:
     def set_version_tag(self, name: str, version: str, key: str, value: str) -> None:
         self.call("POST", "model-versions/set-tag", json={"name": name, "version": version, "key": key, "value": value})
 
+    def set_model_tag(self, name: str, key: str, value: str) -> None:
+        self.call("POST", "registered-models/set-tag", json={"name": name, "key": key, "value": value})
+
     def call(self, method: str, path: str, **content: Any) -> Any:
         try:
             answer = self.http.request(method, f"/api/2.0/mlflow/{path}", **content)

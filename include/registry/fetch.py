@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,46 +18,71 @@ import httpx
 from include.contracts.dispatch import ModelRef
 from include.registry.errors import ModelRejectedError, RegistryUnavailableError
 from include.registry.files import LIST_NAME, FileEntry, FileList, sha256_of, verify
+from include.registry.uses import Uses
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 MAX_LIST_BYTES = 1 << 20
-#: A directory used less long ago than this may be being read by another process.
-IN_USE_S = 600.0
+MAX_CACHE_BYTES = 20 * 10**9
+
+
+def artifacts_url(uri: str, ref: ModelRef) -> str:
+    """Where the MLflow server at ``uri`` gives out the version's files. Raises :class:`ModelRejectedError` for a source elsewhere."""
+    source = urlsplit(ref.source)
+    steps = source.path.strip("/").split("/")
+    if source.scheme != "mlflow-artifacts" or not all(steps) or not {".", ".."}.isdisjoint(steps):
+        raise ModelRejectedError(f"{ref.key}: source {ref.source!r} is not one that the MLflow server gives out; use mlflow-artifacts:/…")
+    return f"{uri.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts/{quote('/'.join(steps))}"
 
 
 class ModelFetcher:
     """Keeps versions under ``cache_dir/DIGEST``. Several processes may share the directory.
 
     :param uri: the MLflow server through which ``mlflow-artifacts:`` sources are read
-    :param max_bytes: size above which the versions used least recently are deleted; None: never
+    :param max_bytes: size above which the versions used least recently are deleted, but none that any process holds; None: never
     """
 
-    def __init__(self, cache_dir: Path, uri: str, *, max_bytes: int | None = None, timeout_s: float = 30.0) -> None:
+    def __init__(self, cache_dir: Path, uri: str, *, max_bytes: int | None = MAX_CACHE_BYTES, timeout_s: float = 30.0) -> None:
         self.cache_dir = cache_dir
         self.uri = uri.rstrip("/")
         self.max_bytes = max_bytes
         self.timeout = httpx.Timeout(timeout_s, connect=3.0)
+        self._uses = Uses(cache_dir.with_name(f".{cache_dir.name}.locks"))
+        self._lists: dict[str, FileList] = {}
+        self._evicting = threading.Lock()
 
     def fetch(self, ref: ModelRef) -> Path:
-        """The version's directory, every file of which was verified just now.
+        """The version's directory, every file of which was verified just now. It stays there until :meth:`release`.
 
         :raises RegistryUnavailableError: the files can't be had now
         :raises ModelRejectedError: they are not what the digest promises
         """
         final = self.cache_dir / ref.digest
-        if not self._intact(final, ref):
-            self._download(ref, final)
-        os.utime(final)
-        self._evict(keep=final)
+        self._uses.hold(ref.digest)
+        try:
+            if not self._intact(final, ref):
+                self._download(ref, final)
+            os.utime(final)
+        except BaseException:
+            self.release(ref)
+            raise
+        self._evict()
         return final
+
+    def release(self, ref: ModelRef) -> None:
+        """This process reads the version's files no more; what it has mapped already stays readable."""
+        self._uses.release(ref.digest)
+
+    def files(self, ref: ModelRef) -> FileList | None:
+        """What :meth:`fetch` verified of the version; None where it was not fetched by this process."""
+        return self._lists.get(ref.digest)
 
     def _intact(self, directory: Path, ref: ModelRef) -> bool:
         if not directory.is_dir():
             return False
         try:
-            verify(directory, ref.digest)
+            self._lists[ref.digest] = verify(directory, ref.digest)
         except ModelRejectedError as error:
             log.warning("cached copy of %s is damaged and fetched anew: %s", ref.key, error)
             shutil.rmtree(directory, ignore_errors=True)
@@ -72,6 +98,7 @@ class ModelFetcher:
             for name, entry in files.files.items():
                 self._file(http, ref, name, entry, part / name)
             _move(part, final)
+        self._lists[ref.digest] = files
         log.info("fetched %s: %d files, %.1f MB, %.2f s", ref.key, len(files.files), files.size / 1e6, time.monotonic() - started)
 
     def _list(self, http: httpx.Client, ref: ModelRef) -> FileList:
@@ -115,29 +142,27 @@ class ModelFetcher:
             raise RegistryUnavailableError(f"can't read {ref.source}/{name} from {self.uri}: {error or type(error).__name__}") from error
 
     def _address(self, ref: ModelRef) -> str:
-        source = urlsplit(ref.source)
-        steps = source.path.strip("/").split("/")
-        if source.scheme != "mlflow-artifacts" or not all(steps) or not {".", ".."}.isdisjoint(steps):
-            raise ModelRejectedError(
-                f"{ref.key}: source {ref.source!r} is not one that the MLflow server gives out; use mlflow-artifacts:/…"
-            )
-        return f"{self.uri}/api/2.0/mlflow-artifacts/artifacts/{quote('/'.join(steps))}"
+        return artifacts_url(self.uri, ref)
 
-    def _evict(self, keep: Path) -> None:
-        if self.max_bytes is None:
-            return
+    def _evict(self) -> None:
+        if self.max_bytes is not None:
+            with self._evicting:
+                self._evict_to(self.max_bytes)
+
+    def _evict_to(self, max_bytes: int) -> None:
         versions = sorted(
             (path for path in self.cache_dir.iterdir() if path.is_dir() and not path.name.startswith(".")),
             key=lambda path: path.stat().st_mtime,
         )
         sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in versions}
         for path in versions:
-            if sum(sizes.values()) <= self.max_bytes:
+            if sum(sizes.values()) <= max_bytes:
                 return
-            if path != keep and time.time() - path.stat().st_mtime > IN_USE_S:
-                del sizes[path]
-                shutil.rmtree(path, ignore_errors=True)
-                log.info("evicted %s from %s", path.name[:12], self.cache_dir)
+            with self._uses.unused(path.name) as unused:
+                if unused:
+                    size = sizes.pop(path)
+                    shutil.rmtree(path, ignore_errors=True)
+                    log.info("evicted %s, %.1f MB, from %s", path.name[:12], size / 1e6, self.cache_dir)
 
 
 def _move(part: Path, final: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from include.contracts.base import Name
 from include.contracts.control import ModelDefaults
 from include.contracts.dispatch import ModelRef
 from include.contracts.errors import refusal_of
@@ -17,7 +18,12 @@ SERVE = "atelier.serve"  #: on a registered model: "false" keeps it away from th
 DIGEST = "atelier.digest"  #: on a version: digest of its file list
 DEFAULTS = "atelier.defaults"  #: on a version: ModelDefaults as JSON
 DATASET_DIGEST = "atelier.dataset_digest"  #: on a version: the dataset version it was trained on
+ADAPTER_OF = "atelier.adapter_of"  #: on a version: the registered model that it is a LoRA adapter of
+DISTILLED = "atelier.distilled"  #: on a registered model: the few-step model that may stand in for it under load
+DISTILLED_FROM = "atelier.distilled_from"  #: on a version: the registered model that it was distilled from
 MOVE = "atelier.move."  #: on a version, with the alias's name behind it: who moved that alias here, when and why, as JSON
+
+_model_name: TypeAdapter[str | None] = TypeAdapter(Name | None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,11 @@ class ServableVersion:
     ref: ModelRef
     defaults: ModelDefaults
     tags: dict[str, str]
+
+    @property
+    def adapter_of(self) -> str | None:
+        """The model that it is an adapter of; None for a model."""
+        return self.tags.get(ADAPTER_OF) or None
 
 
 def servable(version: ModelVersion) -> ServableVersion:
@@ -40,6 +51,10 @@ def servable(version: ModelVersion) -> ServableVersion:
         defaults = ModelDefaults.model_validate_json(version.tags[DEFAULTS])
     except ValidationError as error:
         raise ModelRejectedError(f"{where}: {refusal_of(error).message}") from error
+    try:
+        _model_name.validate_python(version.tags.get(ADAPTER_OF) or None)
+    except ValidationError as error:
+        raise ModelRejectedError(f"{where}: tag {ADAPTER_OF} must be the name of a model, not {version.tags[ADAPTER_OF]!r}") from error
     return ServableVersion(ref=ref, defaults=defaults, tags=version.tags)
 
 

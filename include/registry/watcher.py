@@ -17,12 +17,13 @@ import yaml
 
 from include.config import Settings, settings
 from include.contracts.control import AnyControlMessage, ControlKind, ModelRoute, Policy, Scenario
+from include.contracts.dispatch import ModelRef
 from include.registry.aliases import CHAMPION
 from include.registry.client import RegisteredModel, RegistryClient
 from include.registry.control_topic import ControlUnavailableError, ControlWriter, read_control
 from include.registry.errors import ModelRejectedError, RegistryError, UnknownModelError
 from include.registry.ledger import UNKNOWN, AliasLedger, AliasMove
-from include.registry.tags import SERVE, ServableVersion, move_of, servable
+from include.registry.tags import DISTILLED, SERVE, ServableVersion, move_of, servable
 
 log = logging.getLogger(__name__)
 
@@ -86,13 +87,23 @@ class RegistryWatcher:
         known = self.published.get(name)
         if version is None:
             return known.model_copy(update={"champion": None, "at": now, "by": NAME}) if known else None
+        distilled = model.tags.get(DISTILLED) if model else None
         if name in self.fresh and known and known.champion and known.champion.version == version:
-            return known  # a version's files and tags do not change once it is registered
+            # A version's files and tags do not change once it is registered; a student may be made of it at any time.
+            return known if known.distilled == distilled else known.model_copy(update={"distilled": distilled, "at": now, "by": NAME})
         found = self._servable(name, version)
         if found is None:
             return None
         return ModelRoute(
-            at=now, by=NAME, name=name, champion=found.ref, defaults=found.defaults, is_default=name == self.config.model_name
+            at=now,
+            by=NAME,
+            name=name,
+            champion=found.ref,
+            previous=_before(known, found.ref),
+            defaults=found.defaults,
+            is_default=name == self.config.model_name,
+            distilled=distilled,
+            adapter_of=found.adapter_of,
         )
 
     def _servable(self, name: str, version: str) -> ServableVersion | None:
@@ -144,6 +155,13 @@ def _yaml(name: str) -> Any:
 def _same(one: AnyControlMessage | None, other: AnyControlMessage) -> bool:
     """Whether they say the same, whoever said it when."""
     return one is not None and one.model_copy(update={"at": other.at, "by": other.by}) == other
+
+
+def _before(known: ModelRoute | None, champion: ModelRef) -> ModelRef | None:
+    """The version that served before this one."""
+    if known is None or known.champion is None:
+        return None
+    return known.previous if known.champion.key == champion.key else known.champion
 
 
 def _outdated(found: AnyControlMessage, wanted: AnyControlMessage) -> bool:

@@ -13,6 +13,7 @@ import math
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
@@ -72,7 +73,7 @@ def _conditioning_head(condition_dim: int, dim: int) -> nn.Sequential:
     return head
 
 
-class HourglassTransformer2DModel(ModelMixin, ConfigMixin):
+class HourglassTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """Velocity of a rectified flow: noise minus image.
 
     ``sample_size`` is the side in pixels it was trained at; other sides that are multiples of ``2 * patch_size`` work by interpolating the

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
+import numpy
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
@@ -14,7 +16,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import BertModel, PreTrainedTokenizerBase
 
+from include.contracts.requests import steps_run
 from models.networks.hourglass_transformer import HourglassTransformer2DModel
+from models.pipelines.render_state import Conditioning, RenderState, restore_state
 from models.pipelines.text_encoder import TextEmbeddings, encode_text, load_encoder, load_text_encoder, load_tokenizer, quiet
 
 DEFAULT_STEPS, DEFAULT_GUIDANCE = 12, 3.0
@@ -28,50 +32,21 @@ COMPONENTS = {
 UNSAFE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".msgpack", ".h5"})
 
 
-@dataclass(frozen=True)
-class Conditioning:
-    """What a batch of items is rendered to."""
-
-    positive: TextEmbeddings
-    negative: TextEmbeddings
-    guidance: Tensor  #: (B,) scales; 1 or less turns guidance off
-
-    def __len__(self) -> int:
-        return len(self.guidance)
-
-    def select(self, kept: Tensor) -> Conditioning:
-        return Conditioning(self.positive[kept], self.negative[kept], self.guidance[kept])
-
-
-@dataclass(frozen=True)
-class RenderState:
-    """A render between two steps: plain tensors and numbers, so that it can be stored and go on elsewhere."""
-
-    latents: Tensor  #: (B, 3, H, W) float32, noise at first, the image in -1..1 at last
-    sigmas: Tensor  #: (steps + 1,) noise levels from 1 to 0
-    step: int  #: steps done
-    conditioning: Conditioning
-    denoised: Tensor | None = None  #: (B, 3, H, W) the image as predicted at the last step
+class Start(Protocol):
+    """Images to start from, as :class:`include.worker.pipeline.Start`."""
 
     @property
-    def steps(self) -> int:
-        return len(self.sigmas) - 1
+    def images(self) -> Sequence[Image.Image]: ...
 
     @property
-    def done(self) -> bool:
-        return self.step >= self.steps
-
-    def select(self, indices: Sequence[int]) -> RenderState:
-        """The render without the other items, for when some are cancelled."""
-        kept = torch.tensor(indices, dtype=torch.long, device=self.latents.device)
-        denoised = None if self.denoised is None else self.denoised[kept]
-        return replace(self, latents=self.latents[kept], conditioning=self.conditioning.select(kept), denoised=denoised)
+    def strength(self) -> float: ...
 
 
 class AtelierTextToImagePipeline(DiffusionPipeline):
     """Renders prompts. ``__call__`` does it all; ``encode``, ``prepare``, ``step`` and ``decode`` leave the loop to the caller."""
 
     model_cpu_offload_seq = "text_encoder->network"
+    joins = True  #: items of one state may be at different steps
 
     def __init__(
         self,
@@ -82,8 +57,8 @@ class AtelierTextToImagePipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(network=network, scheduler=scheduler, text_encoder=text_encoder, tokenizer=tokenizer)
+        self.backend = "torch-eager"  #: what runs the network
 
-    @torch.no_grad()
     def encode(
         self, prompts: Sequence[str], negative_prompts: Sequence[str] | str = "", guidance: Sequence[float] | float = DEFAULT_GUIDANCE
     ) -> Conditioning:
@@ -92,14 +67,30 @@ class AtelierTextToImagePipeline(DiffusionPipeline):
         scales = [float(guidance)] * len(prompts) if isinstance(guidance, (int, float)) else [float(scale) for scale in guidance]
         if not len(prompts) == len(negatives) == len(scales):
             raise ValueError(f"{len(prompts)} prompts, {len(negatives)} negative prompts and {len(scales)} guidance scales must be as many")
-        positive, negative = self._encode_each(prompts), self._encode_each(negatives)
-        return Conditioning(positive, negative, torch.tensor(scales, device=self.device))
+        found = {text: self.embed(text) for text in dict.fromkeys([*prompts, *negatives])}
+        return self.condition([found[text] for text in prompts], [found[text] for text in negatives], scales)
 
-    def _encode_each(self, texts: Sequence[str]) -> TextEmbeddings:
-        """One text at a time, for padding to the longest of a batch would change the last bits of the others; equal ones once."""
-        length = self.network.config.text_length
-        encoded = {text: encode_text(self.text_encoder, self.tokenizer, [text], length) for text in set(texts)}
-        return TextEmbeddings.join([encoded[text] for text in texts])
+    @torch.no_grad()
+    def embed(self, text: str) -> dict[str, Tensor]:
+        """What the network is told of one text: ``tokens`` (1, L, D), ``mask`` (1, L) and ``pooled`` (1, D).
+
+        It depends on the text and the encoder alone, so it may be kept: each text is encoded by itself, for padding to the longest of
+        a batch would change the last bits.
+        """
+        return dict(vars(encode_text(self.text_encoder, self.tokenizer, [text], self.network.config.text_length)))
+
+    embed_negative = embed  #: a negative prompt is a text like any other
+
+    def wants_negatives(self, negative_prompts: Sequence[str], guidance: Sequence[float]) -> bool:
+        """Whether :meth:`condition` takes negative prompts at such guidance: always, for items without guidance may be among others."""
+        return True
+
+    def condition(
+        self, positive: Sequence[Mapping[str, Tensor]], negative: Sequence[Mapping[str, Tensor]], guidance: Sequence[float]
+    ) -> Conditioning:
+        """Conditioning of the items from what :meth:`embed` gave for their texts."""
+        texts = [TextEmbeddings.join([TextEmbeddings(**embedding).to(self.device) for embedding in side]) for side in (positive, negative)]
+        return Conditioning(texts[0], texts[1], torch.tensor(guidance, dtype=torch.float32, device=self.device))
 
     def prepare(
         self,
@@ -108,8 +99,12 @@ class AtelierTextToImagePipeline(DiffusionPipeline):
         width: int | None = None,
         height: int | None = None,
         steps: int = DEFAULT_STEPS,
+        start: Start | None = None,
     ) -> RenderState:
-        """Initial noise: each item's from its own seed on the CPU, so that it depends on neither the batch nor the device."""
+        """Initial noise: each item's from its own seed on the CPU, so that it depends on neither the batch nor the device.
+
+        From ``start``, an item is its image with as much of that noise as the first of the steps that its strength leaves it has.
+        """
         if len(seeds) != len(conditioning):
             raise ValueError(f"{len(seeds)} seeds for {len(conditioning)} items; give one each")
         width, height = width or self.network.config.sample_size, height or self.network.config.sample_size
@@ -117,8 +112,13 @@ class AtelierTextToImagePipeline(DiffusionPipeline):
         if width % multiple or height % multiple:
             raise ValueError(f"width {width} and height {height} must be multiples of {multiple}")
         shape = (self.network.config.in_channels, height, width)
-        noise = [torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
-        return RenderState(torch.stack(noise).to(self.device), self._sigmas(steps), 0, conditioning)
+        latents = torch.stack([torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds])
+        sigmas, skipped = self._sigmas(steps), 0
+        if start is not None:
+            skipped = steps - steps_run(steps, start.strength)
+            latents = _noised(start.images, latents, sigmas[skipped])
+        latents = latents.to(self.device)
+        return RenderState(latents, sigmas, (skipped,) * len(seeds), conditioning, latents)
 
     def _sigmas(self, steps: int) -> Tensor:
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler.config)
@@ -127,26 +127,47 @@ class AtelierTextToImagePipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def step(self, state: RenderState) -> RenderState:
-        """One Euler step of all items from noise level ``sigmas[step]`` to the next."""
+        """One Euler step of each item that is not done from its own noise level ``sigmas[progress]`` to the next."""
         if state.done:
             raise ValueError(f"all {state.steps} steps are done")
-        sigma, following = state.sigmas[state.step].item(), state.sigmas[state.step + 1].item()
-        velocity = self._guided_velocity(state.latents, sigma, state.conditioning)
-        latents = state.latents + (following - sigma) * velocity
-        return replace(state, latents=latents, step=state.step + 1, denoised=state.latents - sigma * velocity)
+        going = [index for index, done in enumerate(state.progress) if done < state.steps]
+        if len(going) == len(state.progress):
+            return self._step_all(state)
+        kept = torch.tensor(going, device=state.latents.device)
+        stepped = self._step_all(state.select(going))
+        return replace(
+            state,
+            latents=state.latents.index_copy(0, kept, stepped.latents),
+            progress=tuple(min(done + 1, state.steps) for done in state.progress),
+            denoised=state.denoised.index_copy(0, kept, stepped.denoised),
+        )
 
-    def _guided_velocity(self, latents: Tensor, sigma: float, conditioning: Conditioning) -> Tensor:
-        """Classifier-free guidance (Ho and Salimans 2022) with a scale for each item."""
+    def _step_all(self, state: RenderState) -> RenderState:
+        # In double precision, so that a difference or a product is rounded once.
+        sigmas, done = state.sigmas.double(), torch.tensor(state.progress)
+        sigma = sigmas[done]
+        change = (sigmas[done + 1] - sigma).float().to(state.latents.device)[:, None, None, None]
+        velocity = self._guided_velocity(state.latents, sigma, state.conditioning)
+        level = sigma.float().to(state.latents.device)[:, None, None, None]
+        return replace(
+            state,
+            latents=state.latents + change * velocity,
+            progress=tuple(step + 1 for step in state.progress),
+            denoised=state.latents - level * velocity,
+        )
+
+    def _guided_velocity(self, latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
+        """Classifier-free guidance (Ho and Salimans 2022) with a scale and a noise level for each item."""
         if not (conditioning.guidance > 1).any():
             return self._velocity(latents, sigma, conditioning.positive)
         both = TextEmbeddings.join([conditioning.positive, conditioning.negative])
-        positive, negative = self._velocity(torch.cat([latents, latents]), sigma, both).chunk(2)
+        positive, negative = self._velocity(torch.cat([latents, latents]), torch.cat([sigma, sigma]), both).chunk(2)
         scale = conditioning.guidance[:, None, None, None]
         return torch.where(scale > 1, negative + scale * (positive - negative), positive)
 
-    def _velocity(self, latents: Tensor, sigma: float, text: TextEmbeddings) -> Tensor:
+    def _velocity(self, latents: Tensor, sigma: Tensor, text: TextEmbeddings) -> Tensor:
         dtype = self.network.dtype
-        timestep = torch.full((len(latents),), 1000 * sigma, device=latents.device)
+        timestep = (1000 * sigma).float().to(latents.device)
         text = text.to(dtype)
         return self.network(latents.to(dtype), timestep, text.tokens, text.mask, text.pooled).float()
 
@@ -154,8 +175,12 @@ class AtelierTextToImagePipeline(DiffusionPipeline):
         return _images(state.latents)
 
     def preview(self, state: RenderState) -> list[Image.Image]:
-        """The images as they look to be from here; noise before the first step."""
-        return _images(state.latents if state.denoised is None else state.denoised)
+        """The images as they look to be from here; before the first step, what it starts from."""
+        return _images(state.denoised)
+
+    def restore(self, data: bytes) -> RenderState:
+        """Reads what :meth:`RenderState.dump` wrote. Raises :class:`ValueError` for anything else."""
+        return restore_state(data, self.device)
 
     @torch.no_grad()
     def __call__(
@@ -175,6 +200,18 @@ class AtelierTextToImagePipeline(DiffusionPipeline):
         for _ in self.progress_bar(range(state.steps)):
             state = self.step(state)
         return ImagePipelineOutput(images=self.decode(state))
+
+
+def _noised(images: Sequence[Image.Image], noise: Tensor, sigma: Tensor) -> Tensor:
+    """Where the straight way from each image to its noise has the noise level ``sigma``."""
+    if len(images) != len(noise):
+        raise ValueError(f"{len(images)} images to start from for {len(noise)} items; give one each")
+    height, width = noise.shape[-2:]
+    for image in images:
+        if image.size != (width, height):
+            raise ValueError(f"an image to start from is {image.width}x{image.height}; it must be {width}x{height}")
+    pixels = torch.stack([torch.from_numpy(numpy.array(image.convert("RGB"))) for image in images])
+    return (1 - sigma) * (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1) + sigma * noise
 
 
 def _images(latents: Tensor) -> list[Image.Image]:

@@ -19,12 +19,14 @@ import torch
 
 from models.networks.hourglass_transformer import HourglassTransformer2DModel
 from models.pipelines.text_encoder import load_text_encoder
-from models.pipelines.text_to_image import AtelierTextToImagePipeline, assemble
+from models.pipelines.text_to_image import DEFAULT_STEPS, AtelierTextToImagePipeline, assemble
+from models.training.checkpoints import Checkpoints
 from models.training.config import TrainingConfig, load_config
 from models.training.data import load_encoded
 from models.training.grid import image_grid
-from models.training.objective import held_out_loss
+from models.training.held_out import held_out_loss
 from models.training.provenance import RECORD, write_training_record
+from models.training.run import CHECKPOINTS
 from models.training.state import TrainingState
 
 BASE = Path(__file__).resolve().parent.parent / "base"
@@ -51,9 +53,11 @@ def load_base_network(directory: Path = BASE) -> HourglassTransformer2DModel:
 def export(run: Path, dataset: Path, target: Path = BASE, config_path: Path = BASE_CONFIG) -> dict[str, Any]:
     """Publishes the run's newest checkpoint as the base model. Raises :class:`FileNotFoundError` for a run without one."""
     config = load_config(config_path)
-    state = TrainingState(HourglassTransformer2DModel(**config.network), config)
-    if not state.restore(run):
+    found = Checkpoints(directory=run / CHECKPOINTS).newest()
+    if found is None:
         raise FileNotFoundError(f"run: {run} has no checkpoint yet")
+    state = TrainingState(HourglassTransformer2DModel(**config.network), config)
+    state.take(found.tensors, found.facts["step"], found.facts["micro_batch"])
     network = HourglassTransformer2DModel(**config.network)
     network.load_state_dict(state.averaged.state_dict())
     torch.nn.Module.to(network, torch.bfloat16)
@@ -63,7 +67,12 @@ def export(run: Path, dataset: Path, target: Path = BASE, config_path: Path = BA
     if size > MAX_BYTES:
         raise ValueError(f"network: the files have {size} bytes; at most {MAX_BYTES} are shipped")
     metrics, digest = _measure(state, config, dataset, target / "samples.png")
+    side = network.config.sample_size
     facts = {
+        "steps": state.step,
+        "samples_seen": state.step * config.batch_size,
+        "seed": config.seed,
+        "defaults": {"width": side, "height": side, "steps": DEFAULT_STEPS, "guidance": config.guidance},
         "config": config.model_dump(mode="json"),
         "dataset_digest": digest,
         "init": "",
@@ -71,7 +80,7 @@ def export(run: Path, dataset: Path, target: Path = BASE, config_path: Path = BA
         "files": files,
         "size_bytes": size,
     }
-    write_training_record(target, state, facts)
+    write_training_record(target, facts)
     return {"steps": state.step, "size_bytes": size, **metrics}
 
 

@@ -5,45 +5,46 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-
-from models.pipelines.text_to_image import DEFAULT_STEPS
-from models.training.state import TrainingState
+import transformers
 
 RECORD = "training.json"
 PACKAGE = Path(__file__).resolve().parent.parent
+ENCODING = ("pipelines/text_encoder.py", "training/data.py", "training/families/hourglass.py", "training/families/stable_diffusion.py")
 
 
 @lru_cache(maxsize=1)
 def code_version() -> str:
     """SHA-256 over the sources of this package, committed or not, as they were at the first call: they may change during a run."""
+    return _digest(sorted(PACKAGE.rglob("*.py")))
+
+
+@lru_cache(maxsize=1)
+def encoding_version() -> str:
+    """The same over what runs frozen encoders, with the libraries under it: what they made before may differ from what they make now."""
+    libraries = f"{torch.__version__} {transformers.__version__} {diffusers.__version__}"
+    return f"{_digest(PACKAGE / name for name in ENCODING)} {libraries}"
+
+
+def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in paths:
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def write_training_record(directory: Path, state: TrainingState, facts: dict[str, Any]) -> Path:
-    network = state.averaged.config
+def write_training_record(directory: Path, facts: dict[str, Any]) -> Path:
     record = {
         "kind": "atelier-training",
         "schema_version": 1,
-        "steps": state.step,
-        "samples_seen": state.step * state.config.batch_size,
-        "seed": state.config.seed,
         "code_version": code_version(),
         "libraries": {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__},
-        "defaults": {
-            "width": network.sample_size,
-            "height": network.sample_size,
-            "steps": DEFAULT_STEPS,
-            "guidance": state.config.guidance,
-        },
         **facts,
     }
     path = directory / RECORD

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,25 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """A whole split in memory, in the order of the manifest."""
+    """Samples of one size in memory, in the order of the manifest."""
 
     digest: str  #: of the dataset version
-    images: np.ndarray  #: (N, size, size, 3) uint8
+    images: np.ndarray  #: (N, height, width, 3) uint8
     captions: list[list[str]]  #: for each sample its captions, the main one first
     keys: list[str]
+    sources: list[str]  #: SHA-256 of each image's file, by which what is computed from it is found again
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def subset(self, indices: list[int]) -> Split:
-        captions, keys = [self.captions[index] for index in indices], [self.keys[index] for index in indices]
-        return Split(digest=self.digest, images=self.images[indices], captions=captions, keys=keys)
+        return Split(
+            digest=self.digest,
+            images=self.images[indices],
+            captions=[self.captions[index] for index in indices],
+            keys=[self.keys[index] for index in indices],
+            sources=[self.sources[index] for index in indices],
+        )
 
     def without(self, pattern: str) -> Split:
         """The samples of which neither the key nor a caption matches the regular expression ``pattern``; all when it is empty."""
@@ -51,16 +58,44 @@ def read_manifest(manifest: Path | str) -> dict[str, Any]:
 
 
 def load_split(manifest: Path | str, split: str) -> Split:
-    """Decodes a split once. Raises :class:`ValueError` for an unknown split or a shard whose digest is not the manifest's."""
+    """Decodes a split whose images are all of one size.
+
+    Raises :class:`ValueError` for an unknown split, a shard whose digest is not the manifest's, or images of several sizes.
+    """
+    found = load_buckets(manifest, split)
+    if len(found) > 1:
+        sizes = ", ".join(f"{one.images.shape[2]}x{one.images.shape[1]}" for one in found)
+        raise ValueError(f"{split}: {manifest} has images of several sizes ({sizes}); read it with load_buckets")
+    return found[0]
+
+
+def load_buckets(manifest: Path | str, split: str) -> list[Split]:
+    """A split by the size of its images, the most frequent size first; at least one part, which may be empty. Raises as above."""
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is not one of {', '.join(SPLITS)}")
     content = read_manifest(manifest)
     tables = [_verified(Path(manifest).parent / entry["file"], entry["sha256"]) for entry in content["files"].get(split, ())]
     rows = pa.concat_tables(tables).select(["key", "image", "captions"]).to_pylist() if tables else []
-    images = np.zeros((len(rows), content["size"], content["size"], 3), np.uint8)
-    for index, row in enumerate(rows):
-        images[index] = np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"))
-    return Split(digest=content["digest"], images=images, captions=[row["captions"] for row in rows], keys=[row["key"] for row in rows])
+    by_size: dict[tuple[int, int], list[tuple[dict[str, Any], np.ndarray]]] = {}
+    for row in rows:
+        pixels = np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"))
+        by_size.setdefault((pixels.shape[0], pixels.shape[1]), []).append((row, pixels))
+    groups = sorted(by_size.items(), key=lambda group: (-len(group[1]), group[0]))
+    return [_part(content["digest"], members) for _, members in groups] or [_empty(content["digest"], content["size"])]
+
+
+def _part(digest: str, members: list[tuple[dict[str, Any], np.ndarray]]) -> Split:
+    return Split(
+        digest=digest,
+        images=np.stack([pixels for _, pixels in members]),
+        captions=[row["captions"] for row, _ in members],
+        keys=[row["key"] for row, _ in members],
+        sources=[hashlib.sha256(row["image"]).hexdigest() for row, _ in members],
+    )
+
+
+def _empty(digest: str, size: int) -> Split:
+    return Split(digest=digest, images=np.zeros((0, size, size, 3), np.uint8), captions=[], keys=[], sources=[])
 
 
 def _verified(path: Path, sha256: str) -> pa.Table:
@@ -80,3 +115,16 @@ def batch_indices(count: int, batch_size: int, seed: int, step: int) -> np.ndarr
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     orders = {epoch: epoch_order(count, seed, int(epoch)) for epoch in np.unique(positions // count)}
     return np.array([orders[position // count][position % count] for position in positions])
+
+
+def bucket_at(counts: Sequence[int], batch_size: int, seed: int, step: int) -> tuple[int, int]:
+    """Which of several buckets a step draws from, and how often that bucket was drawn from before.
+
+    A round has as many batches of each bucket as hold all its samples, in an order of its own; so a batch has one size of images, and no
+    bucket waits longer than a round.
+    """
+    batches = [-(-count // batch_size) for count in counts]
+    turn, place = divmod(step, sum(batches))
+    order = np.random.default_rng((seed, turn, 2)).permutation(np.repeat(np.arange(len(counts)), batches))
+    bucket = int(order[place])
+    return bucket, turn * batches[bucket] + int((order[:place] == bucket).sum())

@@ -1,116 +1,127 @@
-"""All that a training run carries from step to step, and its checkpoint: safetensors and JSON, written whole or not at all."""
+"""All that a training run carries from step to step."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from pathlib import Path
+import copy
+import math
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.training.config import TrainingConfig
 
-CHECKPOINT = "checkpoint"
+
+class DivergedError(RuntimeError):
+    """A loss or a gradient is no finite number; the weights are those from before the step."""
 
 
 class TrainingState:
-    """fp32 weights, their moving average, the optimizers, and the copy of the weights that does the arithmetic.
+    """fp32 weights, their moving average, the optimizers, and the network that does the arithmetic.
 
-    Noise and sample order are functions of the seed and the step, so that there is no generator state to carry.
+    Only the weights that require gradients are carried: all of them, or the adapters. Noise and sample order are functions of the seed and
+    the step, so that there is no generator state to carry.
     """
 
-    def __init__(self, network: nn.Module, config: TrainingConfig) -> None:
+    def __init__(self, network: nn.Module, config: TrainingConfig, memory_format: torch.memory_format = torch.contiguous_format) -> None:
         self.config = config
         self.step = 0
-        self.network = network.float().requires_grad_(True)
-        self.working = _copy_of(network, torch.bfloat16 if config.precision == "bf16" else torch.float32)
-        self.averaged = _copy_of(network, torch.float32).requires_grad_(False)
-        self.optimizers = _optimizers(self.network, config)
+        self.micro_batch = config.micro_batch or config.batch_size
+        self.averaged = copy.deepcopy(network).float().to(memory_format=memory_format).requires_grad_(False).eval()
+        self.working = nn.Module.to(network, arithmetic(config)).to(memory_format=memory_format).train()
+        copies = {name: weight for name, weight in self.working.named_parameters() if weight.requires_grad}
+        averages = dict(self.averaged.named_parameters())
+        self.weights = {name: nn.Parameter(averages[name].clone()) for name in copies}
+        self._copies, self._averages = list(copies.values()), [averages[name] for name in copies]
+        self.optimizers = _optimizers(self.weights, config)
+
+    def collect(self) -> None:
+        """Adds the gradients that a backward pass left in the working network to those of the fp32 weights."""
+        for weight, working in zip(self.weights.values(), self._copies, strict=True):
+            if working.grad is not None:
+                gradient = working.grad.float()
+                weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+                working.grad = None
+
+    def forget_gradients(self) -> None:
+        for weight in [*self.weights.values(), *self._copies]:
+            weight.grad = None
+
+    def gradients(self) -> list[Tensor]:
+        return [weight.grad for weight in self.weights.values() if weight.grad is not None]
 
     def update(self) -> None:
-        """One optimizer step from the gradients of the working copy."""
-        weights, working = list(self.network.parameters()), list(self.working.parameters())
-        for weight, copy in zip(weights, working, strict=True):
-            weight.grad = None if copy.grad is None else copy.grad.float()
-            copy.grad = None
-        nn.utils.clip_grad_norm_(weights, self.config.gradient_clip)
+        """One optimizer step from the collected gradients. Raises :class:`DivergedError` and changes nothing where they aren't finite."""
+        norm = nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.gradient_clip).item()
+        if not math.isfinite(norm):
+            self.forget_gradients()
+            raise DivergedError(f"the gradient's norm is {norm} at step {self.step + 1}")
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.config.learning_rate_at(self.step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        with torch.no_grad():
-            torch._foreach_copy_(working, weights)
-            # A short average at first, or it would hold on to the initial weights (Karras et al. 2024 use a power law to that end).
-            decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(list(self.averaged.parameters()), weights, 1 - decay)
+        self._spread()
 
-    def save(self, directory: Path) -> None:
-        """Replaces the checkpoint in ``directory``; a crash leaves the earlier one."""
-        work, target, old = (directory / f"{CHECKPOINT}{suffix}" for suffix in (".new", "", ".old"))
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        save_file(self._tensors(), work / "state.safetensors")
-        (work / "state.json").write_text(json.dumps({"step": self.step, "seed": self.config.seed}))
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            os.rename(target, old)
-        os.rename(work, target)
-        shutil.rmtree(old, ignore_errors=True)
+    @torch.no_grad()
+    def _spread(self) -> None:
+        """Hands the new weights to the working network and to the average."""
+        weights = list(self.weights.values())
+        torch._foreach_copy_(self._copies, weights)
+        # A short average at first, or it would hold on to the initial weights (Karras et al. 2024 use a power law to that end).
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self._averages, weights, 1 - decay)
 
-    def restore(self, directory: Path) -> bool:
-        """Takes over the checkpoint in ``directory`` if there is one. Raises :class:`ValueError` for that of another run."""
-        found = next((path for path in (directory / CHECKPOINT, directory / f"{CHECKPOINT}.old") if (path / "state.json").exists()), None)
-        if found is None:
-            return False
-        facts = json.loads((found / "state.json").read_text())
-        if facts["seed"] != self.config.seed:
-            raise ValueError(
-                f"seed: {found} is of a run with seed {facts['seed']}, not {self.config.seed}; choose another output directory"
-            )
-        with safe_open(found / "state.safetensors", framework="pt") as file:
-            self._take({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
-        self.step = facts["step"]
-        return True
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The moving averages of what is trained, by name."""
+        return dict(zip(self.weights, self._averages, strict=True))
 
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it for a checkpoint, beside ``step`` and ``micro_batch``."""
+        tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in self.weights.items()}
+        tensors |= {f"averaged.{name}": value for name, value in self.averaged_weights().items()}
         for place, optimizer in enumerate(self.optimizers):
             for index, values in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{place}.{index}.{name}": value for name, value in values.items()}
-        return {name: value.detach().contiguous() for name, value in tensors.items()}
+        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
-    def _take(self, tensors: dict[str, Tensor]) -> None:
-        for name, module in (("network", self.network), ("averaged", self.averaged), ("network", self.working)):
-            module.load_state_dict({key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")})
+    def take(self, tensors: dict[str, Tensor], step: int, micro_batch: int) -> None:
+        """Takes over what :meth:`tensors` gave. Raises :class:`ValueError` for that of another network."""
+        missing = [name for name in self.weights if tensors.get(f"network.{name}", torch.empty(0)).shape != self.weights[name].shape]
+        if missing:
+            raise ValueError(f"network: the checkpoint has no fitting weight {missing[0]}; choose another output directory")
+        with torch.no_grad():
+            for (name, weight), working, averaged in zip(self.weights.items(), self._copies, self._averages, strict=True):
+                weight.copy_(tensors[f"network.{name}"])
+                working.copy_(tensors[f"network.{name}"])
+                averaged.copy_(tensors[f"averaged.{name}"])
         for place, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Any]] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"optimizer.{place}."):
-                    _, _, index, name = key.split(".", 3)
-                    state.setdefault(int(index), {})[name] = value
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            _take_optimizer(optimizer, tensors, f"optimizer.{place}.")
+        self.step, self.micro_batch = step, micro_batch
 
 
-def _copy_of(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    copy = type(network).from_config(network.config)
-    copy.load_state_dict(network.state_dict())
-    return nn.Module.to(copy, dtype)
+def _take_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Each tensor in the memory layout of its weight: in another one, the last bits of a step may be others."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix):
+            index, name = key.removeprefix(prefix).split(".", 1)
+            like = weights[int(index)]
+            state.setdefault(int(index), {})[name] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _optimizers(network: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    matrices = (
-        [weight for name, weight in network.named_parameters() if _is_block_matrix(name, weight)] if config.optimizer == "muon" else []
-    )
+def arithmetic(config: TrainingConfig) -> torch.dtype:
+    return torch.bfloat16 if config.precision == "bf16" else torch.float32
+
+
+def _optimizers(weights: dict[str, nn.Parameter], config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    muon = config.optimizer == "muon" and config.method == "full"
+    matrices = [weight for name, weight in weights.items() if muon and _is_block_matrix(name, weight)]
     chosen = {id(weight) for weight in matrices}
-    rest = [weight for weight in network.parameters() if id(weight) not in chosen]
+    rest = [weight for weight in weights.values() if id(weight) not in chosen]
     adamw = torch.optim.AdamW(rest, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, foreach=True)
     if not matrices:
         return [adamw]

@@ -11,7 +11,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include.config import settings
 from include.lifecycle import jobs
-from include.lifecycle.training import INVALID, TrainingPlan
+from include.lifecycle.training import TrainingPlan
+from models.training.status import FINAL
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -21,7 +22,8 @@ class TrainModelOperator(ResumableJobMixin, BaseOperator):
     """Streams the trainer's lines, with loss and remaining time, into the task's log.
 
     Where the task's process was killed the next try joins the trainer that is still running; where the trainer was killed it starts one
-    that goes on from the last checkpoint. Two trainers of one run can't exist: each holds the lock of the run's directory.
+    that goes on from the last checkpoint, unless it would only come to the same end. Two trainers of one run can't exist: the job holds the
+    lock of the run's directory, and the trainer one of its own that also keeps out one that was started by hand.
 
     :param plan: a :class:`~include.lifecycle.training.TrainingPlan` as a mapping
     """
@@ -55,14 +57,14 @@ class TrainModelOperator(ResumableJobMixin, BaseOperator):
         try:
             jobs.follow(Path(external_id), self.log.info)
         except jobs.JobFailedError as error:
-            if jobs.exit_code(Path(external_id)) == INVALID:
+            if jobs.exit_code(Path(external_id)) in FINAL:
                 raise AirflowFailException(str(error)) from error
             raise AirflowException(f"{error}\nThe next try goes on from the last checkpoint.") from error
         return self.get_job_result(external_id, context)
 
     def get_job_result(self, external_id: Any, context: Context) -> dict[str, Any]:
         outcome = self._plan().outcome()
-        return {"pipeline": str(outcome.pipeline), "steps": outcome.record["steps"], "metrics": dict(outcome.record["metrics"])}
+        return {"exported": str(outcome.exported), "steps": outcome.record["steps"], "metrics": dict(outcome.record["metrics"])}
 
     def on_kill(self) -> None:
         jobs.stop(self._plan().directory)

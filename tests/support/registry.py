@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from include.contracts.control import ModelDefaults
@@ -18,10 +19,9 @@ def new_run(uri: str) -> str:
         return str(client.call("POST", "runs/create", json={"experiment_id": "0"})["run"]["info"]["run_id"])
 
 
-def register(directory: Path, name: str, uri: str) -> ModelRef:
-    return register_version(
-        directory, model_name=name, run_id=new_run(uri), defaults=DEFAULTS, tags={"atelier.dataset_digest": "d" * 64}, uri=uri
-    )
+def register(directory: Path, name: str, uri: str, tags: Mapping[str, str] | None = None) -> ModelRef:
+    marks = {"atelier.dataset_digest": "d" * 64, **(tags or {})}
+    return register_version(directory, model_name=name, run_id=new_run(uri), defaults=DEFAULTS, tags=marks, uri=uri)
 
 
 def artifact_file(home: Path, ref: ModelRef, name: str) -> Path:

@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from include.dataset.config import DatasetConfig
 from include.dataset.shards import plan_shards, prepare_shard
@@ -21,8 +22,8 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("dataset")
     (root / "images").mkdir()
     for index in range(16):
-        image = Image.new("RGB", (16, 16), "white")
-        ImageDraw.Draw(image).rectangle((index % 8, 2, index % 8 + 6, 12), fill=("red", "blue")[index // 8])
+        patches = np.random.default_rng(index).integers(0, 256, (4, 4, 3), np.uint8)  # shifted squares would be near copies
+        image = Image.fromarray(patches).resize((16, 16), Image.Resampling.NEAREST)
         image.save(root / "images" / f"{index:02d}.png")
         (root / "images" / f"{index:02d}.txt").write_text(f"square {index}")
     config = DatasetConfig(name="squares", source="folder", path=root / "images", size=16, validation=0.3)

@@ -18,6 +18,8 @@ RECORD = {
     "seed": 5,
     "steps": 7,
     "metrics": {"held_out_loss": 0.3},
+    "method": "full",
+    "exported": "pipeline",
     "defaults": {"width": 64, "height": 64, "steps": 12, "guidance": 3.0},
 }
 
@@ -28,6 +30,7 @@ def plan(tmp_path: Path, **changes: Any) -> TrainingPlan:
         "manifest": tmp_path / "manifest.json",
         "dataset_version": "openmoji-1",
         "config": tmp_path / "demo.yaml",
+        "model": "emoji",
         "init": "base",
         "mlflow_run_id": "r",
     }
@@ -49,9 +52,9 @@ def test_the_command_has_what_the_run_decides(tmp_path: Path) -> None:
 
 
 def test_the_trainer_understands_the_command(tmp_path: Path) -> None:
-    from models.training.train_text_to_image import _parser
+    from models.training.command import parser
 
-    options = _parser().parse_args(plan(tmp_path, max_steps=9, seed=1, learning_rate=0.5).command()[4:])
+    options = parser("train_text_to_image", "").parse_args(plan(tmp_path, max_steps=9, seed=1, learning_rate=0.5).command()[4:])
     assert (options.max_steps, options.seed, options.learning_rate, options.init) == (9, 1, 0.5, "base")
 
 
@@ -69,6 +72,30 @@ def test_a_finished_run_gives_the_versions_defaults_and_lineage(tmp_path: Path) 
     outcome = TrainingOutcome.read(tmp_path)
     assert outcome.defaults().sizes == ((64, 64),)
     assert outcome.tags(plan(tmp_path))["atelier.dataset_digest"] == "d" * 64
+
+
+def test_an_adapter_and_a_student_are_models_beside_the_one_they_serve(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text(json.dumps({**RECORD, "method": "lora", "exported": "adapter"}))
+    adapter = TrainingOutcome.read(tmp_path)
+    assert (adapter.exported, adapter.registered_name(plan(tmp_path))) == (tmp_path / "adapter", "emoji-demo")
+    assert adapter.tags(plan(tmp_path))["atelier.adapter_of"] == "emoji"
+    (tmp_path / "training.json").write_text(json.dumps({**RECORD, "distilled": True}))
+    student = TrainingOutcome.read(tmp_path)
+    assert student.registered_name(plan(tmp_path)) == "emoji-fast"
+    assert student.tags(plan(tmp_path))["atelier.distilled_from"] == "emoji"
+    (tmp_path / "training.json").write_text(json.dumps(RECORD))
+    trained = TrainingOutcome.read(tmp_path)
+    assert trained.registered_name(plan(tmp_path)) == "emoji"
+    assert not {"atelier.adapter_of", "atelier.distilled_from"} & set(trained.tags(plan(tmp_path)))
+
+
+def test_a_student_is_made_by_a_trainer_of_its_own_from_the_champion(tmp_path: Path) -> None:
+    command = plan(
+        tmp_path, task="distill_steps", init="champion", start=tmp_path / "start", parent="emoji/3", cache=tmp_path / "c"
+    ).command()
+    assert command[3] == "models.training.distill_steps"
+    assert command[command.index("--init") + 1] == str(tmp_path / "start")
+    assert command[command.index("--cache") + 1] == str(tmp_path / "c")
 
 
 def test_an_unfinished_run_has_no_outcome(tmp_path: Path) -> None:

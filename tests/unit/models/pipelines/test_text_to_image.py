@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from models.pipelines.text_to_image import AtelierTextToImagePipeline, RenderState, load_pipeline, save_pipeline
+from models.pipelines.render_state import RenderState
+from models.pipelines.text_encoder import TextEmbeddings
+from models.pipelines.text_to_image import AtelierTextToImagePipeline, load_pipeline, save_pipeline
 
 PROMPTS = ["red heart", "a yellow cat face that is longer", "pizza"]
 
@@ -117,3 +120,96 @@ def test_a_directory_with_code_or_pickles_is_refused(saved: Path, name: str) -> 
 def test_a_directory_without_a_pipeline_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"model_index.json"):
         load_pipeline(tmp_path)
+
+
+def before(pipeline: AtelierTextToImagePipeline, state: RenderState) -> torch.Tensor:
+    """The latents after one more step of all items, with one noise level for them all as Python numbers."""
+    sigma, following = state.sigmas[state.progress[0]].item(), state.sigmas[state.progress[0] + 1].item()
+    texts = TextEmbeddings.join([state.conditioning.positive, state.conditioning.negative])
+    timestep = torch.full((2 * len(state.latents),), 1000 * sigma)
+    velocity = pipeline.network(torch.cat([state.latents] * 2), timestep, texts.tokens, texts.mask, texts.pooled)
+    positive, negative = velocity.chunk(2)
+    scale = state.conditioning.guidance[:, None, None, None]
+    return state.latents + (following - sigma) * torch.where(scale > 1, negative + scale * (positive - negative), positive)
+
+
+@torch.no_grad()
+def test_a_noise_level_for_each_item_gives_the_bits_of_one_for_all(pipeline: AtelierTextToImagePipeline) -> None:
+    state = pipeline.prepare(pipeline.encode(PROMPTS, "", [3.0, 1.0, 5.0]), [1, 2, 3], steps=7)
+    while not state.done:
+        wanted = before(pipeline, state)
+        state = pipeline.step(state)
+        assert torch.equal(state.latents, wanted)
+
+
+def test_items_may_join_in_the_middle_and_end_on_their_own(pipeline: AtelierTextToImagePipeline) -> None:
+    ahead = pipeline.prepare(pipeline.encode(PROMPTS[:2], "", 3.0), [1, 2], steps=4)
+    ahead = pipeline.step(pipeline.step(ahead))
+    state = ahead.join(pipeline.prepare(pipeline.encode(PROMPTS[2:], "", 3.0), [3], steps=4))
+    seen = [state.progress]
+    while not state.done:
+        state = pipeline.step(state)
+        seen.append(state.progress)
+    assert seen == [(2, 2, 0), (3, 3, 1), (4, 4, 2), (4, 4, 3), (4, 4, 4)]
+    for index, prompt in enumerate(PROMPTS):
+        single = render(pipeline, [prompt], [index + 1], [3.0])
+        assert torch.allclose(state.latents[index], single.latents[0], atol=1e-4)
+        assert torch.allclose(state.denoised[index], single.denoised[0], atol=1e-4)
+
+
+def test_what_is_of_another_size_or_number_of_steps_can_not_join(pipeline: AtelierTextToImagePipeline) -> None:
+    state = pipeline.prepare(pipeline.encode(["pizza"]), [1], steps=4)
+    for other in ({"steps": 5}, {"steps": 4, "width": 24}):
+        with pytest.raises(ValueError, match="can't join"):
+            state.join(pipeline.prepare(pipeline.encode(["cat"]), [1], **other))
+
+
+def test_a_stored_state_goes_on_to_the_same_bits(pipeline: AtelierTextToImagePipeline) -> None:
+    state = pipeline.prepare(pipeline.encode(PROMPTS, "blue", [3.0, 1.0, 5.0]), [1, 2, 3], steps=4)
+    state = pipeline.step(pipeline.step(state))
+    restored = pipeline.restore(state.dump())
+    assert restored.progress == (2, 2, 2) and restored.steps == 4
+    assert torch.equal(restored.denoised, state.denoised)
+    while not state.done:
+        state, restored = pipeline.step(state), pipeline.step(restored)
+    assert torch.equal(state.latents, restored.latents)
+
+
+def test_what_is_no_stored_state_is_refused(pipeline: AtelierTextToImagePipeline) -> None:
+    state = pipeline.step(pipeline.prepare(pipeline.encode(["pizza"]), [1], steps=4))
+    broken = replace(state, latents=torch.full_like(state.latents, float("nan")))
+    beyond, uneven = replace(state, progress=(5,)), replace(state, progress=(1, 1))
+    for data in (b"", b"junk", state.dump()[:-10], broken.dump(), beyond.dump(), uneven.dump()):
+        with pytest.raises(ValueError, match=r"state|stored render"):
+            pipeline.restore(data)
+
+
+class TestImageToImage:
+    @dataclass(frozen=True)
+    class From:
+        images: list[Image.Image]
+        strength: float
+
+    def test_it_runs_the_last_steps_and_stays_near_the_image(self, pipeline: AtelierTextToImagePipeline) -> None:
+        image = Image.new("RGB", (16, 16), (200, 40, 40))
+        conditioning = pipeline.encode(["pizza"], "", 1.0)
+        changed = []
+        for strength in (0.1, 0.5, 1.0):
+            state = pipeline.prepare(conditioning, [7], steps=10, start=self.From([image], strength))
+            assert state.progress == (10 - round(10 * strength),)
+            while not state.done:
+                state = pipeline.step(state)
+            changed.append(np.abs(np.asarray(pipeline.decode(state)[0], int) - np.asarray(image, int)).mean())
+        assert changed[0] < changed[1] < changed[2]
+
+    def test_full_strength_forgets_the_image(self, pipeline: AtelierTextToImagePipeline) -> None:
+        conditioning = pipeline.encode(["pizza"], "", 1.0)
+        started = pipeline.prepare(conditioning, [7], steps=4, start=self.From([Image.new("RGB", (16, 16), "red")], 1.0))
+        assert torch.equal(started.latents, pipeline.prepare(conditioning, [7], steps=4).latents)
+
+    def test_an_image_of_another_size_or_number_is_refused(self, pipeline: AtelierTextToImagePipeline) -> None:
+        conditioning = pipeline.encode(["pizza"])
+        with pytest.raises(ValueError, match="8x8; it must be 16x16"):
+            pipeline.prepare(conditioning, [7], start=self.From([Image.new("RGB", (8, 8))], 0.5))
+        with pytest.raises(ValueError, match="2 images"):
+            pipeline.prepare(conditioning, [7], start=self.From([Image.new("RGB", (16, 16))] * 2, 0.5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,60 +13,140 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from safetensors.torch import load_file
 
 from models.pipelines.text_to_image import load_pipeline
-from models.training.train_text_to_image import INTERRUPTED, main
-from tests.unit.models.conftest import TINY
+from models.training.checkpoints import Checkpoints
+from models.training.status import ExitStatus
+from models.training.train_text_to_image import main
+from tests.support.tiny_dataset import write_tiny_dataset
+from tests.unit.models.training.conftest import STEPS
 
 ROOT = Path(__file__).parents[4]
-STEPS = 8
-
-
-@pytest.fixture
-def arguments(manifest: Path, tmp_path: Path) -> Callable[..., list[str]]:
-    settings = {
-        "max_steps": STEPS, "batch_size": 4, "warmup_steps": 2, "threads": 1, "log_every": 1, "checkpoint_every": 100, "validate_every": 4,
-        "network": TINY, "sample_prompts": ["red square"], "sample_steps": 2,
-    }  # fmt: skip
-
-    def of(name: str, *more: str, **changes: object) -> list[str]:
-        config = tmp_path / f"{name}.yaml"
-        config.write_text(yaml.safe_dump({**settings, **changes}))
-        return ["--config", str(config), "--dataset", str(manifest), "--output", str(tmp_path / name), *more]
-
-    return of
 
 
 def weights(tmp_path: Path, name: str) -> dict[str, torch.Tensor]:
-    return load_file(tmp_path / name / "checkpoint" / "state.safetensors")
+    found = Checkpoints(directory=tmp_path / name / "checkpoints").newest()
+    assert found is not None
+    return found.tensors
 
 
-def interrupt_at(step: int, arguments: list[str]) -> int:
-    """Runs the trainer as a process and sends SIGTERM once it has said that ``step`` is done."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    """The trainer as a process."""
     command = [sys.executable, "-u", "-m", "models.training.train_text_to_image", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def stop_at(step: int, arguments: list[str], how: signal.Signals) -> int:
+    """Sends the signal to a trainer once it has said that ``step`` is done, and returns its exit status."""
+    with start(arguments) as process:
+        for line in process.stdout or ():
             if line.startswith(f"step {step}/"):
-                process.send_signal(signal.SIGTERM)
+                process.send_signal(how)
     return process.returncode
 
 
+def same_weights(tmp_path: Path, one: str, other: str) -> bool:
+    first, second = weights(tmp_path, one), weights(tmp_path, other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_killed_and_resumed_gives_the_weights_of_an_uninterrupted_run(
+def test_told_to_stop_and_resumed_gives_the_weights_of_an_uninterrupted_run(
     arguments: Callable[..., list[str]], tmp_path: Path, optimizer: str
 ) -> None:
     assert main(arguments("whole", optimizer=optimizer)) == 0
-    cut = arguments("cut", optimizer=optimizer, max_steps=STEPS)
-    assert interrupt_at(3, cut) == INTERRUPTED
-    stopped_at = json.loads((tmp_path / "cut" / "checkpoint" / "state.json").read_text())["step"]
-    assert 3 <= stopped_at < STEPS
+    cut = arguments("cut", optimizer=optimizer)
+    assert stop_at(3, cut, signal.SIGTERM) == ExitStatus.INTERRUPTED
+    stopped = Checkpoints(directory=tmp_path / "cut" / "checkpoints").newest()
+    assert stopped is not None
+    assert 3 <= stopped.facts["step"] < STEPS
     assert main(cut) == 0
-    whole, resumed = weights(tmp_path, "whole"), weights(tmp_path, "cut")
-    assert whole.keys() == resumed.keys()
-    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+    assert same_weights(tmp_path, "whole", "cut")
+
+
+def test_killed_in_the_middle_of_an_epoch_it_goes_on_from_the_last_checkpoint_to_the_same_weights(
+    arguments: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"checkpoint_every": 2, "optimizer": "adamw", "method": "full", "micro_batch": 3}
+    assert main(arguments("whole", **changes)) == 0
+    cut = arguments("cut", **changes)
+    assert stop_at(3, cut, signal.SIGKILL) == -signal.SIGKILL
+    capsys.readouterr()
+    assert main(cut) == 0
+    assert "resumed at step 2" in capsys.readouterr().out
+    assert same_weights(tmp_path, "whole", "cut")
+    steps = [json.loads(line).get("step") for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
+    assert steps == list(range(1, STEPS + 1))
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_the_result_is_the_same(
+    arguments: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"checkpoint_every": 2, "optimizer": "adamw", "sample_prompts": []}
+    assert main(arguments("whole", **changes)) == 0
+    assert main(arguments("cut", max_steps=4, decay_fraction=0.0, **changes)) == 0
+    reference = arguments("reference", decay_fraction=0.0, **changes)
+    assert main(reference) == 0
+    file = tmp_path / "cut" / "checkpoints" / "step-000004" / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert main(arguments("cut", decay_fraction=0.0, **changes)) == 0
+    said = capsys.readouterr().out
+    assert "step-000004 is damaged" in said
+    assert "resumed at step 2" in said
+    assert same_weights(tmp_path, "reference", "cut")
+
+
+def test_a_second_trainer_of_a_directory_is_turned_away_and_disturbs_nothing(
+    arguments: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = arguments("run", max_steps=100_000, validate_every=100_000, optimizer="adamw")
+    with start(long) as first:
+        assert first.stdout is not None
+        next(line for line in first.stdout if line.startswith("step 1/"))
+        assert main(long) == ExitStatus.TAKEN
+        assert f"is being trained by process {first.pid}" in capsys.readouterr().err
+        assert next(first.stdout).startswith("step ")
+        first.kill()
+        first.stdout.read()
+
+
+def test_the_best_weights_are_exported_where_that_is_asked_for(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+    changes = {"validate_every": 1, "learning_rate": 0.5, "optimizer": "adamw", "ema_decay": 0.0, "export": "best", "sample_prompts": []}
+    assert main(arguments("run", **changes)) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["held_out_loss"] for row in rows if "held_out_loss" in row}
+    best = min(losses, key=losses.__getitem__)
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert best < STEPS
+    assert (record["steps"], record["metrics"]["held_out_loss"]) == (best, losses[best])
+
+
+def test_images_of_several_sizes_are_trained_on_each_in_batches_of_its_own(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+    manifest = write_tiny_dataset(tmp_path / "mixed", {"train": 12, "validation": 4}, [(16, 16), (24, 16)])
+    command = arguments("run", max_steps=4, optimizer="adamw", sample_prompts=[])
+    command[command.index("--dataset") + 1] = str(manifest)
+    assert main(command) == 0
+
+
+def test_a_full_disk_stops_neither_the_run_nor_the_checkpoint_before(
+    arguments: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to the device that is always full stands where the second checkpoint would be written."""
+    from models.training import checkpoints
+
+    def save_file(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if "step-000004" in str(path):
+            path.symlink_to("/dev/full")
+            path.write_bytes(b"x" * 100_000)
+        whole(tensors, path)
+
+    whole = checkpoints.save_file
+    monkeypatch.setattr(checkpoints, "save_file", save_file)
+    assert main(arguments("run", checkpoint_every=2, max_steps=5, keep_checkpoints=3, sample_prompts=[], optimizer="adamw")) == 0
+    assert "No space left on device; the checkpoints before stay" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-000002", "step-000005"]
 
 
 def test_a_run_leaves_a_pipeline_its_record_metrics_and_samples(
@@ -101,13 +182,30 @@ def test_a_run_starts_from_a_pipeline(arguments: Callable[..., list[str]], tmp_p
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"batch_size": 0}, "batch_size"), ({"exclude": "."}, "exclude"), ({"network": {"sample_size": 15}}, "sample_size")],
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"exclude": "."}, "exclude"),
+        ({"network": {"sample_size": 15}}, "sample_size"),
+        ({"network": {"width": 3}}, "network: .*width"),
+        ({"max_step": 3}, "max_step is not a setting; did you mean max_steps"),
+        ({"network": {"sample_size": 16, "patch_size": 16}}, "sample_size"),
+    ],
 )
 def test_bad_settings_end_with_the_field_and_status_2(
     arguments: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], changes: dict[str, object], named: str
 ) -> None:
     assert main(arguments("bad", **changes)) == 2
-    assert named in capsys.readouterr().err
+    assert re.search(named, capsys.readouterr().err)
+
+
+def test_another_dataset_is_not_mixed_into_a_run(
+    arguments: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments("run", max_steps=1, sample_prompts=[])) == 0
+    command = arguments("run", max_steps=2, sample_prompts=[])
+    command[command.index("--dataset") + 1] = str(write_tiny_dataset(tmp_path / "other", {"train": 8, "validation": 2}))
+    assert main(command) == ExitStatus.INVALID
+    assert "dataset_digest: " in capsys.readouterr().err
 
 
 def test_the_output_of_another_seed_is_not_overwritten(arguments: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
