@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,9 +48,33 @@ class Settings(BaseSettings):
     model_name: str = Field("emoji", description="Registered model that a request gets when it names none.")
     worker_count: int = Field(2, ge=0, le=64, description="CPU workers that the local profile starts.")
     worker_pool: str = Field("standard", description="Pool of the local profile's workers.")
+    other_pools: str = Field(
+        "", description="The cell's further pools, comma-separated, such as edge.", pattern=r"^([A-Za-z0-9._-]+(,|$))*$"
+    )
     lease_s: float = Field(30.0, gt=0, description="Seconds a lease lasts unless progress renews it.")
     max_attempts: int = Field(3, ge=1, le=20, description="Attempts before a request fails into dead letters.")
+    model_cache_gb: float = Field(20.0, gt=0, description="Gigabytes of fetched model files kept on this machine; those in use always are.")
+    model_memory_gb: float = Field(
+        0.0, ge=0, description="Gigabytes of weights that a worker keeps loaded; 0 means half of what its device has free at its start."
+    )
+    embeddings_cache: str = Field(
+        "", description="Prompt embeddings shared by workers: redis://HOST:PORT/DB or memcached://HOST:PORT; empty means none."
+    )
+    result_cache_s: float = Field(
+        86400.0, ge=0, description="Seconds for which a repeated request with a seed gets its stored image; 0: never."
+    )
+    safety: Literal["off", "flag", "block"] = Field(
+        "off", description="What the safety checker does with what it sees: off, flag it in the result, or block: fail the request."
+    )
+    safety_model: Path | None = Field(None, description="Directory with an image classifier of transformers as safetensors.")
+    safety_labels: str = Field("nsfw,porn,hentai,sexy,unsafe,violence", description="The classifier's classes to flag, comma-separated.")
+    safety_threshold: float = Field(0.5, gt=0, le=1, description="Least probability of a class that is flagged.")
     registry_poll_s: float = Field(1.0, gt=0, description="Seconds between two looks of the registry watcher at MLflow's aliases.")
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """All pools of the cell."""
+        return tuple(dict.fromkeys((self.worker_pool, *filter(None, self.other_pools.split(",")))))
 
     @property
     def bootstrap(self) -> str:

@@ -6,28 +6,37 @@ import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from include.dataset.config import DatasetConfig
-from include.dataset.shards import plan_shards, prepare_shard
+from include.dataset.shards import ShardResult, plan_shards, prepare_shard
 from include.dataset.versions import DatasetVersion, publish_version
 
 
 def prepare_dataset(config: DatasetConfig, root: Path, processes: int = 2) -> DatasetVersion:
-    with ProcessPoolExecutor(processes) as pool:
-        return publish_version(list(pool.map(partial(prepare_shard, progress=_to_stderr), plan_shards(config, root))), root)
+    plans = plan_shards(config, root)
+    if len(plans) == 1 or processes == 1:
+        return publish_version([prepare_shard(plan, _to_stderr) for plan in plans], root)
+    with ProcessPoolExecutor(min(processes, len(plans)), mp_context=get_context("fork")) as pool:
+        results: list[ShardResult] = list(pool.map(partial(prepare_shard, progress=_to_stderr), plans))
+    return publish_version(results, root)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m include.dataset", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="directory that holds the datasets")
-    parser.add_argument("--folder", type=Path, help="folder of images with .txt captions; OpenMoji without it")
+    parser.add_argument("--folder", help="folder or s3://bucket/prefix of images with captions; OpenMoji without it")
     parser.add_argument("--name", default="openmoji")
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field of the configuration")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     source = "folder" if arguments.folder else "openmoji"
-    config = DatasetConfig(name=arguments.name, source=source, path=arguments.folder, size=arguments.size)
+    more = dict(setting.split("=", 1) for setting in arguments.set)
+    config = DatasetConfig.model_validate(
+        {"name": arguments.name, "source": source, "path": arguments.folder, "size": arguments.size} | more
+    )
     version = prepare_dataset(config, arguments.root, arguments.processes)
     _to_stderr(f"{version.version}: {version.counts}, rejected {sum(version.rejected.values())}")
     print(version.manifest)

@@ -1,4 +1,4 @@
-"""Publishing a dataset version: duplicates merged, splits assigned, shards, manifest and report written, then made visible at once."""
+"""Publishing a dataset version: samples selected, splits assigned and checked, files, manifest and report written, all visible at once."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from include.dataset.cache import ImageReader
+from include.dataset.chunks import ChunkWriter, chunked
 from include.dataset.config import DatasetConfig
-from include.dataset.files import digest_of, file_digest, write_atomically, write_json, write_table
+from include.dataset.files import digest_of, write_atomically, write_json, write_table
+from include.dataset.fingerprints import perceptual_hashes, stacked
+from include.dataset.near_state import near_pairs
 from include.dataset.report import render_report
-from include.dataset.shards import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, ShardResult, plan_config, rejects_of, samples_of
+from include.dataset.selection import IDENTITY, Row, Selection, select
+from include.dataset.shards import QUARANTINE_SCHEMA, ShardResult, run_config
+from include.dataset.splits import assign_splits, check_leaks
 from models.training.samples import SPLITS, read_manifest
 
 MANIFEST, REPORT, QUARANTINE = "manifest.json", "report.html", "quarantine.parquet"
@@ -39,25 +45,40 @@ class DatasetVersion:
 
 
 def publish_version(results: Sequence[ShardResult | dict[str, Any]], root: Path | str) -> DatasetVersion:
-    """Makes one version of all shards of a plan. Repeating it, also after a crash, gives the same version."""
-    shards = sorted(
-        (result if isinstance(result, ShardResult) else ShardResult(**result) for result in results), key=lambda shard: shard.index
-    )
-    config = plan_config(shards[0].samples)
-    kept, duplicates = merge_duplicates([row for shard in shards for row in samples_of(shard)])
-    rejects = [row for shard in shards for row in rejects_of(shard)] + duplicates
-    for row in kept:
-        row["split"] = split_of(row["sha256"], config)
-    if not kept:
-        raise ValueError(f"no sample was usable; the {len(rejects)} rejects by reason: {_reasons(rejects)}")
-    content = digest_of([config.name, config.size, [[row[field] for field in _IDENTITY] for row in kept]])
-    target = Path(root) / f"{config.name}-{content[:12]}"
+    """Makes one version of all shards of a plan. Repeating it, also after a crash, gives the same version.
+
+    Raises :class:`ValueError` where no sample is left, :class:`~include.dataset.splits.LeakError` where near copies cross the split.
+    """
+    first = results[0] if isinstance(results[0], ShardResult) else ShardResult(**results[0])
+    config = run_config(Path(first.run))
+    selection = select(Path(first.run), Path(root), config)
+    if not selection.kept:
+        raise ValueError(f"no sample was usable; the {len(selection.rejects)} rejects by reason: {reasons(selection.rejects)}")
+    assign_splits(selection.kept, config)
+    version = publish_selection(selection, config, Path(root))
+    # The same samples are the same version, whatever else was rejected on the way to them this time.
+    write_table(Path(first.run) / QUARANTINE, pa.Table.from_pylist(selection.rejects, QUARANTINE_SCHEMA))
+    return replace(version, rejected=reasons(selection.rejects))
+
+
+def publish_selection(selection: Selection, config: DatasetConfig, root: Path, **more: Any) -> DatasetVersion:
+    """The version of these samples, whose splits are assigned.
+
+    :param more: what else the manifest says
+    """
+    rows = selection.kept
+    check_leaks(rows, near_pairs([row["fingerprint"] for row in rows], root, config.name))
+    content = content_digest(rows, config)
+    target = root / f"{config.name}-{content[:12]}"
     if not (target / MANIFEST).exists():
-        _write_version(target, config, content, kept, rejects)
+        _write_version(target, config, content, selection, more)
     return load_version(target / MANIFEST)
 
 
-_IDENTITY = ("key", "sha256", "captions", "license", "author", "source", "split")
+def content_digest(rows: Sequence[Row], config: DatasetConfig) -> str:
+    """Names a version by its samples. Lossless images are named by their pixels alone."""
+    stored = [] if config.image_format == "png" else [config.image_format, config.quality]
+    return digest_of([config.name, config.size, *stored, [[row[field] for field in IDENTITY] for row in rows]])
 
 
 def load_version(manifest: Path | str) -> DatasetVersion:
@@ -74,59 +95,41 @@ def load_version(manifest: Path | str) -> DatasetVersion:
     )
 
 
-def merge_duplicates(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Of samples with equal pixels the first stays and takes over the captions of the others."""
-    first: dict[str, dict[str, Any]] = {}
-    duplicates = []
-    for row in rows:
-        kept = first.setdefault(row["sha256"], row)
-        if kept is not row:
-            kept["captions"] = list(dict.fromkeys([*kept["captions"], *row["captions"]]))
-            reason = f"has the pixels of {kept['key']}"
-            duplicates.append({"key": row["key"], "path": row["source"], "stage": "duplicate", "reason": reason})
-    return list(first.values()), duplicates
-
-
-def split_of(sha256: str, config: DatasetConfig) -> str:
-    """By content, so that a sample keeps its split whatever is added around it."""
-    place = int(sha256[:8], 16) / 2**32
-    if place < config.validation:
-        return "validation"
-    return "test" if place < config.validation + config.test else "train"
-
-
-def _write_version(target: Path, config: DatasetConfig, digest: str, kept: list[dict[str, Any]], rejects: list[dict[str, Any]]) -> None:
+def _write_version(target: Path, config: DatasetConfig, digest: str, selection: Selection, more: dict[str, Any]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    reader = ImageReader()
     try:
-        files = {split: _write_split(work, split, [row for row in kept if row["split"] == split]) for split in SPLITS}
-        write_table(work / QUARANTINE, pa.Table.from_pylist(rejects, QUARANTINE_SCHEMA))
-        manifest = _manifest(config, digest, kept, rejects, {split: made for split, made in files.items() if made})
+        files = _write_files(work, config, selection.kept, reader)
+        write_table(work / QUARANTINE, pa.Table.from_pylist(selection.rejects, QUARANTINE_SCHEMA))
+        manifest = {**_manifest(config, digest, selection, files), **more}
         write_json(work / MANIFEST, manifest)
-        write_atomically(work / REPORT, render_report(manifest, kept, rejects).encode())
+        write_atomically(work / REPORT, render_report(manifest, selection.kept, selection.rejects, reader).encode())
         work.chmod(0o755)
         os.rename(work, target)
     except OSError:
         if not (target / MANIFEST).exists():  # another process may have published the same version meanwhile
             raise
     finally:
+        reader.close()
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_split(folder: Path, split: str, rows: list[dict[str, Any]], rows_a_file: int = 4096) -> list[dict[str, Any]]:
-    schema = SAMPLE_SCHEMA.append(pa.field("split", pa.string()))
-    files = []
-    for index, start in enumerate(range(0, len(rows), rows_a_file)):
-        path = folder / f"{split}-{index:05d}.parquet"
-        part = rows[start : start + rows_a_file]
-        write_table(path, pa.Table.from_pylist(part, schema))
-        files.append({"file": path.name, "rows": len(part), "sha256": file_digest(path)})
+def _write_files(work: Path, config: DatasetConfig, rows: list[Row], reader: ImageReader) -> dict[str, list[dict[str, Any]]]:
+    for row, found in zip(rows, perceptual_hashes(stacked([row["fingerprint"] for row in rows])), strict=True):
+        row["perceptual_hash"] = found
+    writer = ChunkWriter(work.parent, config)
+    files: dict[str, list[dict[str, Any]]] = {}
+    for split in SPLITS:
+        members = sorted((row for row in rows if row["split"] == split), key=lambda row: (row["width"], row["height"], row["key"]))
+        made = [asdict(writer.write(chunk, work / f"{split}-{index:05d}.parquet", reader)) for index, chunk in enumerate(chunked(members))]
+        if made:
+            files[split] = made
     return files
 
 
-def _manifest(
-    config: DatasetConfig, digest: str, kept: list[dict[str, Any]], rejects: list[dict[str, Any]], files: dict[str, list[dict[str, Any]]]
-) -> dict[str, Any]:
+def _manifest(config: DatasetConfig, digest: str, selection: Selection, files: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    rows = selection.kept
     return {
         "kind": "atelier-dataset",
         "schema_version": 1,
@@ -134,16 +137,22 @@ def _manifest(
         "digest": digest,
         "size": config.size,
         "config": config.model_dump(mode="json", exclude={"path"}),
-        "counts": {split: len([row for row in kept if row["split"] == split]) for split in SPLITS},
-        "rejected": _reasons(rejects),
-        "licenses": dict(Counter(row["license"] or "not stated" for row in kept)),
-        "authors": dict(Counter(row["author"] or "not stated" for row in kept).most_common()),
+        "counts": {split: sum(row["split"] == split for row in rows) for split in SPLITS},
+        "rejected": reasons(selection.rejects),
+        "licenses": dict(Counter(row["license"] or "not stated" for row in rows)),
+        "authors": dict(Counter(row["author"] or "not stated" for row in rows).most_common()),
         "files": files,
         "quarantine": QUARANTINE,
         "report": REPORT,
     }
 
 
-def _reasons(rejects: list[dict[str, Any]]) -> dict[str, int]:
-    words = (f"{row['stage']}: " + (row["reason"] if row["stage"] != "duplicate" else "same pixels as another") for row in rejects)
-    return dict(Counter(words).most_common())
+def reasons(rejects: Sequence[Row]) -> dict[str, int]:
+    """Rejects by stage and reason; which image a duplicate is of is left out."""
+    return dict(Counter(f"{row['stage']}: {_kind(row)}" for row in rejects).most_common())
+
+
+def _kind(row: Row) -> str:
+    if row["stage"] != "duplicate":
+        return str(row["reason"])
+    return "same pixels as another" if "pixels" in row["reason"] else "near copy of another"

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from include.config import Settings
 from include.gateway import errors, routes
+from include.gateway.edge import routes as edge_routes
 from include.gateway.services import Services
 
 INDEX = Path(__file__).parent / "pages" / "index.html"
@@ -59,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     errors.install(app)
     app.include_router(routes.router)
+    app.include_router(edge_routes.router)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def index() -> str:

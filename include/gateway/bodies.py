@@ -19,16 +19,16 @@ from include.gateway.keys import Caller
 FROM_THE_KEY = ("tenant", "tier")
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, max_bytes: int = MAX_MESSAGE_BYTES) -> bytes:
     """The body, read no further than the limit."""
     announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > MAX_MESSAGE_BYTES:
-        raise _too_large()
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_MESSAGE_BYTES:
-            raise _too_large()
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
     return bytes(body)
 
 
@@ -44,7 +44,7 @@ def parse_image_request(body: bytes, caller: Caller) -> GenerationRequest:
     except ValidationError as error:
         raise refused(refusal_of(error)) from error
     if len(request.to_json()) > MAX_MESSAGE_BYTES:
-        raise _too_large()
+        raise _too_large(MAX_MESSAGE_BYTES)
     return request
 
 
@@ -62,11 +62,16 @@ def body_schema() -> dict[str, Any]:
     return {**schema, "title": "ImageRequest", "properties": fields, "required": ["prompt"]}
 
 
-def _inlined(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" not in field:
-        return dict(field)
-    rest = {key: value for key, value in field.items() if key != "$ref"}
-    return {**definitions[field["$ref"].rsplit("/", 1)[-1]], **rest}
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """The schema with what it refers to in its place."""
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    rest = {key: _inlined(value, definitions) for key, value in schema.items() if key != "$ref"}
+    if "$ref" not in schema:
+        return rest
+    return {**_inlined(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions), **rest}
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -79,5 +84,5 @@ def _object(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _too_large() -> ApiError:
-    return ApiError(413, HttpErrorCode.TOO_LARGE, f"the body is larger than {MAX_MESSAGE_BYTES} bytes")
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError(413, HttpErrorCode.TOO_LARGE, f"the body is larger than {max_bytes} bytes")

@@ -21,6 +21,8 @@ class HttpErrorCode(StrEnum):
     """What goes wrong at the edge only; what is wrong with a request itself has a :class:`~include.contracts.errors.ReasonCode`."""
 
     UNAUTHORIZED = "unauthorized"  #: no API key, or one that is not known
+    FORBIDDEN = "forbidden"  #: the credential is known and does not reach that far
+    RATE_LIMITED = "rate_limited"  #: too many calls; retry_after_s says when to come back
     NOT_FOUND = "not_found"  #: no such thing, or it is another tenant's
     NOT_READY = "not_ready"  #: it will be there later, if all goes well
     TOO_LARGE = "too_large"  #: the body is over the limit
@@ -56,6 +58,10 @@ def refused(reason: Reason, status: int = 422) -> ApiError:
 
 def not_found(what: str) -> ApiError:
     return ApiError(404, HttpErrorCode.NOT_FOUND, f"{what} is not known here")
+
+
+def forbidden(what: str, field: str | None = None) -> ApiError:
+    return ApiError(403, HttpErrorCode.FORBIDDEN, what, field=field)
 
 
 def unavailable(what: str, retry_after_s: float = 5.0) -> ApiError:

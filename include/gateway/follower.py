@@ -29,7 +29,10 @@ class Following:
 
 
 class TopicFollower(threading.Thread):
-    """Hands each batch of records to ``handle(cluster_id, records)``; what ``handle`` raises is logged and the batch is read again."""
+    """Hands each batch of records to ``handle(cluster_id, records)``; what ``handle`` raises is logged and the batch is read again.
+
+    :param window_s: messages older than so many seconds at the start are skipped, where no offset is known; None: none is
+    """
 
     def __init__(
         self,
@@ -37,6 +40,8 @@ class TopicFollower(threading.Thread):
         topic: str,
         handle: Callable[[str, list[Record]], None],
         offsets: OffsetsOf = no_offsets,
+        *,
+        window_s: float | None = None,
     ) -> None:
         super().__init__(name=f"follow-{topic}", daemon=True)
         self.state = Following()
@@ -44,6 +49,7 @@ class TopicFollower(threading.Thread):
         self._topic = topic
         self._handle = handle
         self._offsets = offsets
+        self._window_s = window_s
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -54,7 +60,8 @@ class TopicFollower(threading.Thread):
         pause = FIRST_PAUSE_S
         while not self._stopped.is_set():
             try:
-                with TopicReader(self._settings, self._topic, Start.BEGINNING, self._offsets) as reader:
+                since = None if self._window_s is None else time.time() - self._window_s
+                with TopicReader(self._settings, self._topic, Start.BEGINNING, self._offsets, since=since) as reader:
                     self.state.reading, self.state.error, pause = True, "", FIRST_PAUSE_S
                     self._follow(reader)
             except BrokerUnavailableError as error:
@@ -71,7 +78,8 @@ class TopicFollower(threading.Thread):
             records = reader.poll_batch(BATCH, POLL_S)
             if records:
                 self._handle(reader.cluster_id, records)
-            if len(records) < BATCH:
+            # Asked until the first time only: an empty poll may also mean that the first fetch is still under way.
+            if len(records) < BATCH and (self.state.caught_up_at or reader.caught_up()):
                 self.state.caught_up_at = time.time()
 
     def _note(self, error: str) -> None:

@@ -8,14 +8,18 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from include.contracts.base import Name
 from include.contracts.requests import Tier
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DEMO_TENANTS = {"acme": Tier.ENTERPRISE, "globex": Tier.PRO, "initech": Tier.FREE}
 
@@ -63,12 +67,13 @@ def ensure_keys(home: Path) -> Path:
         return path
     keys = {tenant: f"atelier-{secrets.token_urlsafe(24)}" for tenant in DEMO_TENANTS}
     stored = [StoredKey(tenant=tenant, tier=tier, sha256=digest_of(keys[tenant])) for tenant, tier in DEMO_TENANTS.items()]
-    _write_private(demo_keys_path(home), json.dumps(keys, indent=2) + "\n")
-    _write_private(path, KeyFile(keys=tuple(stored)).model_dump_json(indent=2) + "\n")
+    write_private(demo_keys_path(home), json.dumps(keys, indent=2) + "\n")
+    write_private(path, KeyFile(keys=tuple(stored)).model_dump_json(indent=2) + "\n")
     return path
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Replace the file as a whole; only its owner may read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -76,16 +81,20 @@ def _write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-class KeyRing:
-    """The callers by key. A changed file is read again at the next call; while it is broken, the last good one counts."""
+class KeyRing(Generic[T]):
+    """Who calls, by key. A changed file is read again at the next call; while it is broken, the last good one counts.
 
-    def __init__(self, path: Path) -> None:
+    :param read: gives the callers by digest; raises :class:`OSError` or :class:`ValueError` for a file that is no good
+    """
+
+    def __init__(self, path: Path, read: Callable[[Path], Mapping[str, T]]) -> None:
         self._path = path
+        self._read = read
         self._lock = threading.Lock()
         self._version: tuple[int, int] | None = None
-        self._callers: dict[str, Caller] = {}
+        self._callers: Mapping[str, T] = {}
 
-    def caller(self, key: str) -> Caller | None:
+    def caller(self, key: str) -> T | None:
         with self._lock:
             self._refresh()
             return self._callers.get(digest_of(key))
@@ -96,11 +105,11 @@ class KeyRing:
             version = (status.st_mtime_ns, status.st_size)
             if version != self._version:
                 self._version = version
-                self._callers = _read(self._path)
-        except (OSError, ValidationError) as error:
+                self._callers = self._read(self._path)
+        except (OSError, ValueError) as error:
             log.error("%s can't be read, the keys known so far stay: %s", self._path, error)
 
 
-def _read(path: Path) -> dict[str, Caller]:
+def read_tenant_keys(path: Path) -> dict[str, Caller]:
     stored = KeyFile.model_validate_json(path.read_bytes()).keys
     return {key.sha256: Caller(tenant=key.tenant, tier=key.tier) for key in stored}

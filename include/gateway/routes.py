@@ -18,7 +18,8 @@ from include.contracts import topics
 from include.contracts.control import Cancel
 from include.contracts.errors import ReasonCode
 from include.contracts.events import TERMINAL
-from include.contracts.requests import GenerationRequest, ServiceClass
+from include.contracts.objects import MEDIA_TYPES, preview_key
+from include.contracts.requests import GenerationRequest, ImageFormat, ServiceClass
 from include.gateway.bodies import body_schema, digest_of, parse_image_request, read_body
 from include.gateway.errors import ApiError, ErrorEnvelope, HttpErrorCode, not_found, unavailable
 from include.gateway.keys import Caller
@@ -59,6 +60,17 @@ def _status(live: Services, caller: Caller, request_id: str) -> dict[str, Any]:
     if status is None:
         raise not_found(f"request {request_id}")
     return status
+
+
+def _read(live: Services, key: str, what: str) -> bytes:
+    """The object's bytes; ``what`` is what the caller asked for, in words."""
+    try:
+        return live.store.get(key)
+    except ObjectMissingError as error:
+        raise not_found(what) from error
+    except StoreError as error:
+        log.warning("%s", error)
+        raise unavailable("the object store does not answer now") from error
 
 
 async def _send(live: Services, topic: str, value: bytes, key: str) -> None:
@@ -120,15 +132,19 @@ def get_image(request_id: str, index: int, live: Live, caller: Authenticated) ->
         )
     if image is None:
         raise not_found(f"image {index} of request {request_id}")
-    try:
-        data = live.store.get(image["key"])
-    except ObjectMissingError as error:
-        raise not_found(f"image {index} of request {request_id}") from error
-    except StoreError as error:
-        log.warning("%s", error)
-        raise unavailable("the object store does not answer now") from error
+    data = _read(live, image["key"], f"image {index} of request {request_id}")
     headers = {"ETag": f'"{image["sha256"]}"', "Cache-Control": "private, max-age=31536000, immutable"}
     return Response(data, media_type=image["media_type"], headers=headers)
+
+
+@router.get("/requests/{request_id}/preview", tags=["images"], response_class=Response)
+def get_preview(request_id: str, live: Live, caller: Authenticated) -> Response:
+    """A small JPEG of how a running request looks to become; a newer one takes its place as it renders, and none is left at its end."""
+    status, what = _status(live, caller, request_id), f"preview of request {request_id}"
+    if status["state"] in TERMINAL:
+        raise not_found(what)
+    data = _read(live, preview_key(caller.tenant, request_id), what)
+    return Response(data, media_type=MEDIA_TYPES[ImageFormat.JPEG], headers={"Cache-Control": "no-store"})
 
 
 @router.get("/requests/{request_id}/events", tags=["requests"], response_class=StreamingResponse)

@@ -13,9 +13,10 @@ from include.client.reader import Record
 from include.config import Settings
 from include.contracts import topics
 from include.gateway.control_view import ControlView
+from include.gateway.edge.desk import EdgeDesk
 from include.gateway.follower import TopicFollower
 from include.gateway.hub import Hub
-from include.gateway.keys import KeyRing, ensure_keys
+from include.gateway.keys import KeyRing, ensure_keys, read_tenant_keys
 from include.gateway.projection import Projection
 from include.storage import ObjectStore, open_store
 
@@ -31,11 +32,12 @@ class Services:
 
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self.settings = settings
-        self.keys = KeyRing(ensure_keys(settings.home))
+        self.keys = KeyRing(ensure_keys(settings.home), read_tenant_keys)
         self.projection = Projection(settings.home / "gateway" / "requests.sqlite")
         self.producer = TopicProducer(settings, delivery_timeout_s=DELIVERY_TIMEOUT_S)
         self.control = ControlView()
         self.hub = Hub(loop)
+        self.edge = EdgeDesk(settings, self.hub)
         self.events = TopicFollower(
             settings,
             topics.EVENTS,
@@ -57,6 +59,7 @@ class Services:
         """Blocks for up to a few seconds."""
         self.events.stop()
         self.control_follower.stop()
+        self.edge.close()
         self.producer.close(timeout_s=1.0)
         self.projection.close()
 

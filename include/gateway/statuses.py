@@ -39,6 +39,7 @@ class RequestStatus(BaseModel):
     ended_at: float | None = None
     status_url: str
     events_url: str
+    preview_url: str = Field(description="Where the gateway hands out how it looks to become, while it renders.")
 
 
 def status_url(request_id: str) -> str:
@@ -49,12 +50,16 @@ def image_url(request_id: str, index: int) -> str:
     return f"{status_url(request_id)}/images/{index}"
 
 
+def preview_url(request_id: str) -> str:
+    return f"{status_url(request_id)}/preview"
+
+
 def linked_images(request_id: str, images: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**image, "url": image_url(request_id, image["index"])} for image in images]
 
 
 def present(request_id: str, status: Mapping[str, Any]) -> RequestStatus:
-    links = {"status_url": status_url(request_id), "events_url": f"{status_url(request_id)}/events"}
+    links = {"status_url": status_url(request_id), "events_url": f"{status_url(request_id)}/events", "preview_url": preview_url(request_id)}
     images = linked_images(request_id, status.get("images", []))
     return RequestStatus.model_validate({**status, "request_id": request_id, "images": images, **links})
 

@@ -9,6 +9,7 @@ from include.storage.base import (
     ObjectStore,
     PutResult,
     StoreError,
+    StoreRefusedError,
     StoreUnavailable,
 )
 from include.storage.open import open_store
@@ -20,6 +21,7 @@ __all__ = [
     "ObjectStore",
     "PutResult",
     "StoreError",
+    "StoreRefusedError",
     "StoreUnavailable",
     "open_store",
 ]

@@ -1,4 +1,4 @@
-"""The object store's interface: whole objects under keys, written once."""
+"""The object store's interface: whole objects under keys."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ class StoreUnavailable(StoreError):
     """The store can't be reached, is full or refuses access; the same call may succeed later."""
 
 
+class StoreRefusedError(StoreUnavailable):
+    """The store is there and refuses; the same call soon after fails as well."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectInfo:
     key: str
@@ -54,6 +58,10 @@ class ObjectStore(ABC):
     @abstractmethod
     def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
         """Store ``data`` unless the key is taken. Atomic: of concurrent calls one creates the object, and nobody sees a part of it."""
+
+    @abstractmethod
+    def put(self, key: str, data: bytes, media_type: str) -> None:
+        """Store ``data`` in place of what is under the key, if anything. Atomic: a reader sees all of the one or all of the other."""
 
     @abstractmethod
     def get(self, key: str) -> bytes:

@@ -16,7 +16,8 @@ PARTS = ".parts"  #: unfinished files; a key can't start with a dot, so no objec
 
 
 class DirectoryStore(ObjectStore):
-    """An object becomes visible by a hard link from a finished, synced file, which is atomic and fails where the name is taken.
+    """An object becomes visible by a hard link from a finished, synced file, which is atomic and fails where the name is taken; one that
+    replaces another, by a rename.
 
     The media type is told from the key's extension; digests are computed when asked for.
     """
@@ -33,6 +34,14 @@ class DirectoryStore(ObjectStore):
             found = self.get(key)
             return PutResult(created=False, sha256=hashlib.sha256(found).hexdigest(), size=len(found))
         return PutResult(created=True, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+    def put(self, key: str, data: bytes, media_type: str) -> None:
+        path = self._path(key)
+        with _explained(f"can't store {key} under {self.root}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._part(data) as part:
+                os.replace(part, path)
+                _sync_folder(path.parent)
 
     def get(self, key: str) -> bytes:
         path = self._path(key)
@@ -67,6 +76,17 @@ class DirectoryStore(ObjectStore):
         return self.root / check_key(key)
 
     def _publish(self, path: Path, data: bytes) -> bool:
+        with self._part(data) as part:
+            try:
+                os.link(part, path)
+            except FileExistsError:
+                return False
+            _sync_folder(path.parent)
+            return True
+
+    @contextmanager
+    def _part(self, data: bytes) -> Iterator[str]:
+        """A finished, synced file of the store's own, gone afterwards unless it was moved."""
         parts = self.root / PARTS
         parts.mkdir(exist_ok=True)
         descriptor, part = tempfile.mkstemp(dir=parts)
@@ -76,9 +96,10 @@ class DirectoryStore(ObjectStore):
                 file.flush()
                 os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())
-            return _link(part, path)
+            yield part
         finally:
-            os.unlink(part)
+            with suppress(FileNotFoundError):
+                os.unlink(part)
 
     def _keys(self, prefix: str) -> Iterator[str]:
         start = self.root / prefix.rpartition("/")[0]
@@ -87,17 +108,12 @@ class DirectoryStore(ObjectStore):
             yield from ((Path(folder) / name).relative_to(self.root).as_posix() for name in files)
 
 
-def _link(part: str, path: Path) -> bool:
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        return False
-    folder = os.open(path.parent, os.O_RDONLY)
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return True
 
 
 @contextmanager

@@ -36,14 +36,7 @@ class S3Store(ObjectStore):
         self.bucket = bucket
         self.prefix = check_prefix(prefix.strip("/") + "/") if prefix.strip("/") else ""
         self.endpoint = endpoint
-        self._client: Any = boto3.session.Session().client(
-            "s3",
-            endpoint_url=endpoint or None,
-            region_name=region,
-            aws_access_key_id=access_key.get_secret_value() if access_key else None,
-            aws_secret_access_key=secret_key.get_secret_value() if secret_key else None,
-            config=_config(timeout_s, own_endpoint=bool(endpoint)),
-        )
+        self._client: Any = s3_client(endpoint=endpoint, region=region, access_key=access_key, secret_key=secret_key, timeout_s=timeout_s)
 
     def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
         digest = hashlib.sha256(data).hexdigest()
@@ -55,6 +48,11 @@ class S3Store(ObjectStore):
             if found:
                 return PutResult(created=False, sha256=found.sha256, size=found.size)
         raise StoreUnavailable(f"{self.url(key)}: others kept writing and deleting this key for {CONFLICT_TRIES} tries")
+
+    def put(self, key: str, data: bytes, media_type: str) -> None:
+        status = self._put(key, data, media_type, hashlib.sha256(data).hexdigest(), over=True)
+        if status != 200:
+            raise StoreUnavailable(f"{self.url(key)}: somebody else is writing this key right now")
 
     def get(self, key: str) -> bytes:
         name = self._name(key)
@@ -88,12 +86,13 @@ class S3Store(ObjectStore):
     def _name(self, key: str) -> str:
         return self.prefix + check_key(key)
 
-    def _put(self, key: str, data: bytes, media_type: str, digest: str) -> int:
-        """200 created, 412 taken, 409 somebody else is writing it right now."""
+    def _put(self, key: str, data: bytes, media_type: str, digest: str, *, over: bool = False) -> int:
+        """200 stored, 412 taken, 409 somebody else is writing it right now. Only with ``over`` it replaces what is there."""
         name = self._name(key)
+        condition = {} if over else {"IfNoneMatch": "*"}
         try:
             self._client.put_object(
-                Bucket=self.bucket, Key=name, Body=data, ContentType=media_type, Metadata={_DIGEST: digest}, IfNoneMatch="*"
+                Bucket=self.bucket, Key=name, Body=data, ContentType=media_type, Metadata={_DIGEST: digest}, **condition
             )
         except (ClientError, BotoCoreError) as error:
             status = _status(error)
@@ -119,6 +118,25 @@ class S3Store(ObjectStore):
             "InvalidAccessKeyId": "; check ATELIER_S3_ACCESS_KEY",
         }.get(_code(error), "")
         return StoreUnavailable(f"s3://{self.bucket}/{self.prefix}{key} at {self.endpoint or 'AWS'}: {error}{hint}")
+
+
+def s3_client(
+    *,
+    endpoint: str = "",
+    region: str = "us-east-1",
+    access_key: SecretStr | None = None,
+    secret_key: SecretStr | None = None,
+    timeout_s: float = 20.0,
+) -> Any:
+    """boto3's client with our timeouts and retries; without keys it looks for them where boto3 does."""
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint or None,
+        region_name=region,
+        aws_access_key_id=access_key.get_secret_value() if access_key else None,
+        aws_secret_access_key=secret_key.get_secret_value() if secret_key else None,
+        config=_config(timeout_s, own_endpoint=bool(endpoint)),
+    )
 
 
 def _config(timeout_s: float, own_endpoint: bool) -> Config:

@@ -6,21 +6,30 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from include.contracts.dispatch import ModelRef
 from include.registry.errors import RegistryUnavailableError
-from include.worker.memory import is_out_of_memory, memory_bytes
+from include.worker.golden import Check, no_check
+from include.worker.memory import free_memory, is_out_of_memory, memory_bytes
 from include.worker.pipeline import Loader, Pipeline
 
 log = logging.getLogger(__name__)
 
+REFUSED_FOR_S = 60.0  #: a version that failed for good is tried again no sooner
+MAX_REFUSALS = 64
+
 
 class Fetcher(Protocol):
-    def fetch(self, ref: ModelRef) -> Path: ...
+    def fetch(self, ref: ModelRef) -> Path:
+        """Its directory, there until it is released."""
+
+    def release(self, ref: ModelRef) -> None:
+        """Its files are read no more."""
 
 
 class ModelLoadError(Exception):
@@ -40,24 +49,58 @@ class Loaded:
     names: dict[str, None] = field(default_factory=dict)  #: every name/version it was asked for as: two versions may have the same files
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    reason: str
+    until: float  #: by the cache's clock; then whoever asks for the version gets another try
+
+
+@dataclass(kw_only=True)
+class CacheFigures:
+    """Counts since the start."""
+
+    hits: int = 0
+    loads: int = 0
+    failures: int = 0
+    evictions: int = 0
+    load_s: float = 0.0  #: of all loads together
+
+
 class ModelCache:
     """An evicted version's memory is freed once the render that uses it is done.
 
+    A version that fails to load or to pass ``check`` for good is refused: :meth:`refused` tells it with the reason, and the versions
+    that were loaded before stay.
+
     :param max_models: versions kept at most
     :param max_bytes: bytes of weights kept at most, except that one version always may stay; None: no such bound
+    :param check: of each pipeline after its load
     """
 
-    def __init__(self, fetcher: Fetcher, loader: Loader, device: str = "cpu", *, max_models: int = 3, max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        loader: Loader,
+        device: str = "cpu",
+        *,
+        max_models: int = 3,
+        max_bytes: int | None = None,
+        check: Check = no_check,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.fetcher = fetcher
         self.loader = loader
         self.device = device
         self.max_models = max_models
         self.max_bytes = max_bytes
-        self.hits = 0
-        self.loads = 0
+        self.check = check
+        self.clock = clock
+        self.figures = CacheFigures()
+        self.on_change: Callable[[], None] = lambda: None  #: called after a load and after a refusal, in the thread that asked
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._loading: dict[str, Future[Loaded]] = {}
+        self._refused: OrderedDict[str, Refusal] = OrderedDict()
 
     def get(self, ref: ModelRef) -> Pipeline:
         """The pipeline, loaded now unless it is here or on its way. Raises :class:`ModelLoadError`."""
@@ -65,9 +108,10 @@ class ModelCache:
             found = self._loaded.get(ref.digest)
             if found is not None:
                 self._loaded.move_to_end(ref.digest)
-                self.hits += 1
+                self.figures.hits += 1
                 found.names[ref.key] = None
                 return found.pipeline
+            self._raise_if_refused(ref)
             future, ours = self._loading.get(ref.digest), False
             if future is None:
                 future, ours = Future(), True
@@ -77,7 +121,26 @@ class ModelCache:
         loaded = future.result()
         with self._lock:
             loaded.names[ref.key] = None
+        if ours:
+            self.on_change()
         return loaded.pipeline
+
+    def renew(self, digest: str) -> None:
+        """Load the version anew, if it is here, and give that to new work; what runs ends on the one it began with."""
+        with self._lock:
+            found = self._loaded.get(digest)
+        if found is None:
+            return
+        try:
+            pipeline = self._pipeline(found.ref)
+        except Exception as error:  # the one that is here serves on
+            log.warning("%s is not loaded anew: %s", found.ref.key, error)
+            return
+        with self._lock:
+            if self._loaded.get(digest) is found:
+                self._loaded[digest] = replace(found, pipeline=pipeline)
+            elif digest not in self._loaded:
+                self.fetcher.release(found.ref)  # evicted meanwhile
 
     def has(self, ref: ModelRef) -> bool:
         with self._lock:
@@ -89,50 +152,105 @@ class ModelCache:
         with self._lock:
             return tuple(name for loaded in self._loaded.values() for name in loaded.names)
 
+    def refused(self) -> dict[str, str]:
+        """Versions as name/version that won't be served, each with the reason; a later try that succeeds takes one off."""
+        with self._lock:
+            return {name: refusal.reason for name, refusal in self._refused.items()}
+
+    def measured(self) -> dict[str, float]:
+        """Counts since the start, and what is loaded now in bytes."""
+        with self._lock:
+            return {**asdict(self.figures), "bytes": self._bytes(), "models": len(self._loaded)}
+
     @property
     def bytes(self) -> int:
         with self._lock:
             return self._bytes()
 
+    def _raise_if_refused(self, ref: ModelRef) -> None:
+        refusal = self._refused.get(ref.key)
+        if refusal is not None and self.clock() < refusal.until:
+            raise ModelLoadError(refusal.reason, retryable=False)
+
     def _load_into(self, future: Future[Loaded], ref: ModelRef) -> None:
         try:
             loaded = self._load(ref)
         except ModelLoadError as error:
-            with self._lock:
-                del self._loading[ref.digest]
+            self._give_up(ref, error)
             future.set_exception(error)
+            self.on_change()
             return
         with self._lock:
             del self._loading[ref.digest]
             self._loaded[ref.digest] = loaded
-            self.loads += 1
+            self._refused.pop(ref.key, None)
+            self.figures.loads += 1
+            self.figures.load_s += loaded.load_s
             self._evict()
         future.set_result(loaded)
+
+    def _give_up(self, ref: ModelRef, error: ModelLoadError) -> None:
+        self.fetcher.release(ref)
+        with self._lock:
+            del self._loading[ref.digest]
+            self.figures.failures += 1
+            if error.retryable:
+                return
+            log.error("version %s is refused: %s", ref.key, error)
+            self._refused[ref.key] = Refusal(reason=str(error), until=self.clock() + REFUSED_FOR_S)
+            while len(self._refused) > MAX_REFUSALS:
+                self._refused.popitem(last=False)
 
     def _load(self, ref: ModelRef) -> Loaded:
         began = time.perf_counter()
         try:
-            pipeline = self.loader(self.fetcher.fetch(ref), self.device)
+            pipeline = self._pipeline(ref)
         except RegistryUnavailableError as error:
             raise ModelLoadError(str(error), retryable=True) from error
         except Exception as error:  # whatever a model's files make the libraries raise ends the load, never the worker
-            raise ModelLoadError(f"{ref.key} can't be served: {error}", retryable=_is_of_this_machine(error)) from error
+            raise ModelLoadError(f"{ref.key} can't be served: {error}", retryable=is_of_this_machine(error)) from error
         loaded = Loaded(ref, pipeline, memory_bytes(pipeline), time.perf_counter() - began)
         log.info("loaded %s: %.1f MB of weights in %.2f s", ref.key, loaded.bytes / 1e6, loaded.load_s)
         return loaded
+
+    def _pipeline(self, ref: ModelRef) -> Pipeline:
+        """Loaded and checked. Where the memory does not do, what was not used last makes room for a second try."""
+        directory = self.fetcher.fetch(ref)
+        try:
+            pipeline = self.loader(directory, self.device)
+        except Exception as error:
+            if not is_out_of_memory(error) or not self._make_room():
+                raise
+            pipeline = self.loader(directory, self.device)
+        self.check(directory, pipeline)
+        return pipeline
+
+    def _make_room(self) -> bool:
+        """Evict all but the version used last; whether there was one to evict."""
+        with self._lock:
+            many = len(self._loaded) > 1
+            while len(self._loaded) > 1:
+                self._drop_oldest()
+        free_memory(self.device)
+        return many
 
     def _evict(self) -> None:
         while len(self._loaded) > self.max_models or (
             self.max_bytes is not None and self._bytes() > self.max_bytes and len(self._loaded) > 1
         ):
-            _, oldest = self._loaded.popitem(last=False)
-            log.info("evicted %s", oldest.ref.key)
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _, oldest = self._loaded.popitem(last=False)
+        self.fetcher.release(oldest.ref)
+        self.figures.evictions += 1
+        log.info("evicted %s, %.1f MB", oldest.ref.key, oldest.bytes / 1e6)
 
     def _bytes(self) -> int:
         return sum(loaded.bytes for loaded in self._loaded.values())
 
 
-def _is_of_this_machine(error: Exception) -> bool:
+def is_of_this_machine(error: Exception) -> bool:
     """Whether it may load elsewhere: the files were verified, so what is not for want of memory or disk is the model's own fault."""
     from_the_system = isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError)
     return from_the_system or is_out_of_memory(error)

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from include.contracts.dispatch import ModelRef, RenderTask
+from include.contracts.dispatch import AdapterRef, ModelRef, RenderTask
 from include.contracts.requests import ImageFormat
 from include.worker.render import Item
 
@@ -24,6 +24,7 @@ def parameters_of(item: Item, model: ModelRef) -> dict[str, Any]:
     """All that it takes to make the image again; ``width`` and ``height`` are those it rendered at, before it was scaled up."""
     task = item.task
     scaled = {} if task.upscale_to is None else {"upscaled_to": list(task.upscale_to)}
+    start = {} if task.init_image is None else {"init_image": task.init_image, "strength": task.strength}
     return {
         "prompt": task.prompt,
         "negative_prompt": task.negative_prompt,
@@ -36,8 +37,15 @@ def parameters_of(item: Item, model: ModelRef) -> dict[str, Any]:
         "model_version": model.version,
         "model_digest": model.digest,
         "degraded": list(task.degraded),
+        **({"adapters": [_adapter(adapter) for adapter in task.adapters]} if task.adapters else {}),
+        **start,
         **scaled,
     }
+
+
+def _adapter(adapter: AdapterRef) -> dict[str, Any]:
+    model = adapter.model
+    return {"name": model.name, "version": model.version, "digest": model.digest, "weight": adapter.weight}
 
 
 def scaled_up(image: Image.Image, task: RenderTask) -> Image.Image:

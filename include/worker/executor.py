@@ -1,241 +1,225 @@
-"""One lease from its start to the last of its outcomes."""
+"""A running micro-batch as a procedure that its owner resumes step by step; other leases of its batch key may join it."""
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from PIL.Image import Image
-
-from include.contracts.dispatch import Lease, RenderTask
+from include.contracts.dispatch import Lease
 from include.contracts.errors import ReasonCode
-from include.contracts.events import ImageResult, Usage
-from include.contracts.workers import Completed, Failed
-from include.storage import StoreError, StoreUnavailable
-from include.worker.cache import ModelCache, ModelLoadError
-from include.worker.leases import LeaseTable
+from include.contracts.events import Lane
+from include.worker.admission import admit, proven_size
+from include.worker.assignment import AbandonedError, Assignment, Work
 from include.worker.memory import free_memory, is_out_of_memory
-from include.worker.pipeline import Pipeline
-from include.worker.render import Item, Render, items_of
-from include.worker.reporter import Reporter
-from include.worker.results import ResultStore
+from include.worker.render import Render
+from include.worker.storing import fail_item, store_image
+from include.worker.tools import Tools
 
 log = logging.getLogger(__name__)
 
-REPORTS_A_RENDER = 5
-REPORT_EVERY_S = 0.5
+URGENCY = {lane: rank for rank, lane in enumerate(Lane)}  #: 0 is the most urgent
 
 
-class LeaseLostError(Exception):
-    """The lease expired, or the worker must end now: what is left of it is somebody else's."""
-
-
-@dataclass
-class Work:
-    """What has become of one request of the lease so far."""
-
-    task: RenderTask
-    images: list[ImageResult] = field(default_factory=list)
-    there_before: int = 0
-    device_s: float = 0.0
-    closed: bool = False  #: completed, failed or cancelled
+@dataclass(frozen=True)
+class Spent:
+    item_steps: int  #: denoising steps run, each item counted
+    device_s: float
 
 
 class Execution:
-    """The state of one lease's execution. :meth:`run` says everything that is to be said about it, but for the credit.
+    """One or more leases that render together. Iterate :meth:`run` to the end: it pauses at every step boundary.
 
-    :param max_items: images rendered at a time at most
-    :param abandon: set to leave the lease at the next step boundary
+    What goes wrong becomes a ``Failed`` of the requests that it concerns. A batch that raises is taken apart until the item at fault is
+    alone; each part goes on from where the batch was.
     """
 
-    def __init__(
-        self,
-        lease: Lease,
-        *,
-        leases: LeaseTable,
-        cache: ModelCache,
-        results: ResultStore,
-        reporter: Reporter,
-        max_items: int,
-        abandon: threading.Event,
-        device: str = "cpu",
-    ) -> None:
-        self.lease = lease
-        self.leases = leases
-        self.cache = cache
-        self.results = results
-        self.reporter = reporter
-        self.max_items = max_items
-        self.abandon = abandon
-        self.device = device
-        self.work = {task.request_id: Work(task) for task in lease.tasks}
-        self.began = time.perf_counter()
-        self.reported_at = 0.0
-        self.outcomes: list[Completed | Failed] = []
+    def __init__(self, first: Assignment, tools: Tools) -> None:
+        self.first = first
+        self.tools = tools
+        self.assignments = {first.lease.lease_id: first}
+        self.current: Render | None = None
+        self.pending: deque[Render] = deque()
 
-    def run(self) -> None:
-        """Raises :class:`LeaseLostError`; everything else that goes wrong becomes a ``Failed``."""
+    def run(self) -> Iterator[None]:
+        """Raises :class:`AbandonedError` where the worker ends first; what was begun is in the store then."""
         try:
-            self._check()
-            self._run()
-        except LeaseLostError as error:
-            if not self.abandon.is_set():  # what is abandoned is handed back, which costs it no attempt
-                self.fail_open(ReasonCode.LEASE_EXPIRED, str(error), retryable=True)
+            self.pending.extend(admit(self.first, self.tools))
+            self._finish_settled()
+            while self.pending:
+                self.current = self.pending.popleft()
+                yield from self._render(self.current)
+                self.current = None
+        except AbandonedError:
+            self._keep_for_others()
             raise
 
-    def _run(self) -> None:
-        self.reporter.started(self.lease.lease_id)
-        try:
-            if self.lease.attempt > 1:
-                self._complete_stored()
-            items = [item for item in items_of(self.lease.tasks) if not self.work[item.task.request_id].closed]
-            if items:
-                self._render_all(self.cache.get(self.lease.model), items)
-        except ModelLoadError as error:
-            self.fail_open(ReasonCode.MODEL_LOAD_FAILED, str(error), retryable=error.retryable)
-        except StoreUnavailable as error:
-            self._check()  # a lease that was lost while waiting says nothing more
-            self.fail_open(ReasonCode.STORE_FAILED, str(error), retryable=True)
+    @property
+    def lease(self) -> Lease:
+        """The one that it began with."""
+        return self.first.lease
 
-    def _complete_stored(self) -> None:
-        """An earlier attempt may have stored everything and died before it could say so."""
-        for work in self.work.values():
-            found = self.results.existing(work.task)
-            if found is not None:
-                work.images, work.there_before = found, len(found)
-                self._complete(work)
+    @property
+    def running(self) -> list[Assignment]:
+        """Its leases of which something is left to do."""
+        return [assignment for assignment in self.assignments.values() if not assignment.finished]
 
-    def _render_all(self, pipeline: Pipeline, items: Sequence[Item]) -> None:
-        for start in range(0, len(items), self.max_items):
-            self._render(pipeline, items[start : start + self.max_items])
+    @property
+    def urgency(self) -> int:
+        return min((URGENCY[assignment.lease.lane] for assignment in self.running), default=len(URGENCY))
 
-    def _render(self, pipeline: Pipeline, items: Sequence[Item]) -> None:
-        """Render and store; a batch that fails is taken apart, until the item at fault is alone."""
-        open_items = [item for item in items if not self.work[item.task.request_id].closed]
-        if not open_items:
-            return
-        render = Render(pipeline, open_items)
-        failure: Exception | None = None
-        try:
-            finished = self._finish(render)
-        except LeaseLostError:
-            raise
-        except Exception as error:  # whatever the pipeline raises fails the render, never the worker
-            failure = error
-        if failure is not None:
-            self._charge(render, open_items)
-            self._recover(pipeline, open_items, failure)
-            return
-        self._charge(render, render.items)
-        for item, image in finished:
-            self._store(item, image)
+    @property
+    def item_steps(self) -> int:
+        """Denoising steps that are left, each item counted."""
+        return sum(render.left for render in self._renders())
 
-    def _finish(self, render: Render) -> list[tuple[Item, Image]]:
-        while not render.done:
-            self._check()
-            render.drop(self._cancelled())
-            if not render.items:
-                return []
-            render.advance()
-            self._report(render)
-        self._check()
-        render.drop(self._cancelled())
-        return render.images()
+    def spent(self) -> Spent:
+        items = [item for assignment in self.assignments.values() for work in assignment.work.values() for item in work.items]
+        return Spent(sum(item.ran for item in items), sum(item.device_s for item in items))
 
-    def _recover(self, pipeline: Pipeline, items: Sequence[Item], error: Exception) -> None:
+    @property
+    def void(self) -> bool:
+        """Whether nobody wants any of it any more."""
+        return not any(assignment.open for assignment in self.running)
+
+    def accepts(self, lease: Lease) -> bool:
+        """Whether the lease may join at this step boundary. Never one that is less urgent than what it would slow down."""
+        render, pipeline, ours = self.current, self.first.pipeline, self.lease
+        if render is None or pipeline is None or not pipeline.joins or render.alone or URGENCY[lease.lane] > self.urgency:
+            return False
+        alike = lease.batch_key == ours.batch_key and lease.model.digest == ours.model.digest
+        if not alike or lease.tasks[0].adapters != ours.tasks[0].adapters:
+            return False
+        size = sum(len(one.items) for one in self._renders()) + sum(task.images for task in lease.tasks)
+        return self._fits(render, size)
+
+    def join(self, assignment: Assignment) -> None:
+        """Take the lease in; its items join before the next step."""
+        self.assignments[assignment.lease.lease_id] = assignment
+        log.info("lease %s joins the running lease %s", assignment.lease.lease_id, self.lease.lease_id)
+        self.pending.extend(admit(assignment, self.tools))
+        if self.current is not None:
+            self._fill(self.current)
+
+    def fail_open(self, message: str) -> None:
+        """Something that should not happen did: no request stays without an answer."""
+        for assignment in self.running:
+            assignment.fail_open(ReasonCode.RENDER_FAILED, message, retryable=True)
+        self._finish_settled()
+
+    def _render(self, render: Render) -> Iterator[None]:
+        while self._keeps(render):
+            try:
+                if not render.finished:
+                    render.advance()
+                    self._report(render)
+                images = render.take_images()
+            except Exception as error:  # whatever the pipeline raises fails the render, never the worker
+                self._take_apart(render, error)
+                return
+            for item, image in images:
+                store_image(self.assignments[item.lease_id], item, image, self.tools)
+            self._finish_settled()
+            if render.items:
+                self._fill(render)
+            if render.items or self.pending:
+                yield
+
+    def _keeps(self, render: Render) -> bool:
+        """Leave what is lost, cancelled or answered; whether anything is left to render."""
+        for assignment in self.running:
+            assignment.check()
+        wanted = {(assignment.lease.lease_id, work.task.request_id) for assignment in self.running for work in assignment.open}
+        render.drop(lambda item: (item.lease_id, item.task.request_id) not in wanted)
+        self._finish_settled()
+        return bool(render.items)
+
+    def _fill(self, render: Render) -> None:
+        """Let pending items of the same key join, where the pipeline can do that and there is room."""
+        while self.pending and not render.alone and render.pipeline.joins:
+            coming = self.pending[0]
+            if coming.alone or not self._fits(render, len(render.items) + len(coming.items)):
+                return
+            self.pending.popleft()
+            try:
+                render.join(coming)
+            except Exception as error:
+                self._take_apart(coming, error)
+
+    def _fits(self, render: Render, size: int) -> bool:
+        gate, lease = self.tools.ports.parity, self.lease
+        return size <= self.tools.max_items and size == proven_size(gate, render.pipeline, lease.model, lease.batch_key, size)
+
+    def _take_apart(self, render: Render, error: Exception) -> None:
         out_of_memory = is_out_of_memory(error)
         if out_of_memory:
-            free_memory(self.device)
-        if len(items) == 1:
-            self._fail_item(items[0], error, out_of_memory)
+            free_memory(self.tools.device)
+        if len(render.items) == 1:
+            fail_item(self.assignments[render.items[0].lease_id], render.items[0], error)
+            self._finish_settled()
             return
-        log.warning("lease %s: a batch of %d failed and is taken apart: %s", self.lease.lease_id, len(items), error)
-        size = (len(items) + 1) // 2 if out_of_memory else 1
-        for start in range(0, len(items), size):
-            self._render(pipeline, items[start : start + size])
-
-    def _fail_item(self, item: Item, error: Exception, out_of_memory: bool) -> None:
-        work = self.work[item.task.request_id]
-        if out_of_memory:
-            message = f"{item.task.width}x{item.task.height} does not fit the device's memory even alone: {error}"
-            self._fail(work, ReasonCode.OUT_OF_MEMORY, message, retryable=True)
-        elif isinstance(error, ValueError):
-            self._fail(work, ReasonCode.UNSUPPORTED_SHAPE, str(error), retryable=False)
-        else:
-            log.error("lease %s: request %s failed", self.lease.lease_id, item.task.request_id, exc_info=error)
-            self._fail(work, ReasonCode.RENDER_FAILED, f"{type(error).__name__}: {error}", retryable=True)
-
-    def _store(self, item: Item, image: Image) -> None:
-        work = self.work[item.task.request_id]
-        self._check()
-        if work.closed or item.task.request_id in self._cancelled():
-            return
-        try:
-            result, there_before = self.results.put(item, image, self.lease.model)
-        except StoreUnavailable:
-            raise
-        except StoreError as error:
-            self._fail(work, ReasonCode.STORE_FAILED, str(error), retryable=False)
-            return
-        work.images.append(result)
-        work.there_before += there_before
-        if len(work.images) == work.task.images:
-            self._complete(work)
-
-    def _complete(self, work: Work) -> None:
-        work.closed = True
-        usage = Usage(
-            gpu_seconds=work.device_s,
-            render_s=time.perf_counter() - self.began,
-            steps=work.task.steps if work.device_s else 0,
-            device=self.device,
-        )
-        outcome = self.reporter.completed(
-            self.lease.lease_id,
-            work.task.request_id,
-            self.lease.model.version,
-            sorted(work.images, key=lambda image: image.index),
-            usage,
-            cached=work.there_before == work.task.images,
-        )
-        self.outcomes.append(outcome)
-
-    def _fail(self, work: Work, code: ReasonCode, message: str, *, retryable: bool) -> None:
-        if work.closed:
-            return
-        work.closed = True
-        outcome = self.reporter.failed(
-            self.lease.lease_id, work.task.request_id, code, message, retryable=retryable, render_s=time.perf_counter() - self.began
-        )
-        self.outcomes.append(outcome)
-
-    def fail_open(self, code: ReasonCode, message: str, *, retryable: bool) -> None:
-        """Fail every request that is neither answered nor cancelled."""
-        cancelled = self._cancelled()
-        for request_id, work in self.work.items():
-            if request_id not in cancelled:
-                self._fail(work, code, message, retryable=retryable)
-
-    def _charge(self, render: Render, items: Sequence[Item]) -> None:
-        for item in items:
-            self.work[item.task.request_id].device_s += render.device_s / len(items)
-
-    def _cancelled(self) -> set[str]:
-        return self.leases.revoked(self.lease.lease_id)
-
-    def _check(self) -> None:
-        if self.abandon.is_set():
-            raise LeaseLostError("the worker ends")
-        if self.leases.expired(self.lease.lease_id):
-            raise LeaseLostError("it expired without renewal")
+        log.warning("lease %s: a batch of %d failed and is taken apart: %s", self.lease.lease_id, len(render.items), error)
+        size = (len(render.items) + 1) // 2 if out_of_memory else 1
+        positions = range(len(render.items))
+        parts = [render.part(positions[start : start + size], alone=True) for start in range(0, len(positions), size)]
+        self.pending.extendleft(reversed(parts))
 
     def _report(self, render: Render) -> None:
-        self.leases.advance(self.lease.lease_id, render.step)
-        every = max(1, render.steps // REPORTS_A_RENDER)
-        now = time.monotonic()
-        if now - self.reported_at >= REPORT_EVERY_S and (render.step % every == 0 or now - self.reported_at >= self.lease.lease_s / 4):
-            self.reported_at = now
-            self.reporter.progress(self.lease.lease_id, render.step, render.steps)
+        """Say how far each lease is, and show how its requests look to become."""
+        done: dict[str, int] = {}
+        for item, step in zip(render.items, render.progress, strict=True):
+            done[item.lease_id] = min(step, done.get(item.lease_id, step))
+        for assignment in self.running:
+            reached = done.get(assignment.lease.lease_id)
+            if reached is not None and assignment.is_due(reached, render.steps):
+                self._preview(render, assignment)
+                written = self.tools.previews.take_written(assignment.lease.lease_id) if self.tools.previews else ()
+                assignment.report(reached, render.steps, written)
+
+    def _preview(self, render: Render, assignment: Assignment) -> None:
+        """Of the first image of each request."""
+        writer = self.tools.previews
+        if writer is None or writer.busy:
+            return
+        firsts: dict[str, int] = {}
+        for position, item in enumerate(render.items):
+            if item.lease_id == assignment.lease.lease_id:
+                firsts.setdefault(item.task.request_id, position)
+        tasks = [render.items[position].task for position in firsts.values()]
+        try:
+            writer.offer(assignment.lease.lease_id, tasks, render.previews(list(firsts.values())))
+        except Exception as error:  # the picture of a render must not cost the render
+            log.warning("lease %s: no preview: %s", assignment.lease.lease_id, error)
+
+    def _finish_settled(self) -> None:
+        """Free the slots of leases of which nothing is left to do."""
+        for assignment in self.running:
+            if not assignment.open:
+                if self.tools.previews is not None:
+                    self.tools.previews.discard(assignment.lease)
+                assignment.finish()
+
+    def _keep_for_others(self) -> None:
+        """Put what was begun into the store, one render a request."""
+        for assignment in self.running:
+            for work in assignment.open:
+                self._keep(assignment, work)
+
+    def _keep(self, assignment: Assignment, work: Work) -> None:
+        parts = []
+        for render in self._renders():
+            mine = [position for position, item in enumerate(render.items) if item in work.items]
+            if mine and render.state is not None:
+                parts.append(render.part(mine))
+        if not parts:
+            return
+        whole, *others = parts
+        for other in others if whole.pipeline.joins else ():
+            whole.join(other)
+        if whole.state is not None:
+            indices = [item.index for item in whole.items]
+            self.tools.parked.save(work.task, indices, whole.state, assignment.lease.model, whole.pipeline.backend)
+
+    def _renders(self) -> list[Render]:
+        return [*([self.current] if self.current is not None else []), *self.pending]

@@ -67,16 +67,26 @@ class LeaseTable:
         with self._lock:
             return list(self._finished.get(lease_id, ()))
 
-    def take(self) -> Lease | None:
-        """The next waiting lease, which runs from now on; blocks until there is one, None once the table is closed."""
+    def wait(self) -> bool:
+        """Blocks until a lease waits for its turn; False once the table is closed and none will."""
         with self._lock:
-            while not self._closed:
-                for held in self._held.values():
-                    if not held.running:
-                        held.running, held.advanced_at = True, self.clock()
-                        return held.lease
+            while not self._closed and not self._waiting():
                 self._lock.wait()
-            return None
+            return bool(self._waiting())
+
+    def waiting(self) -> list[Lease]:
+        """Those that have not begun, first come first."""
+        with self._lock:
+            return self._waiting()
+
+    def start(self, lease_id: str) -> bool:
+        """Whether it waited; it runs from now on."""
+        with self._lock:
+            held = self._held.get(lease_id)
+            if held is None or held.running:
+                return False
+            held.running, held.advanced_at = True, self.clock()
+            return True
 
     def revoke(self, revoke: Revoke) -> bool:
         """Whether a held lease was touched."""
@@ -128,9 +138,10 @@ class LeaseTable:
         with self._lock:
             return tuple(self._held)
 
-    def running(self) -> Held | None:
+    def running(self) -> list[Held]:
+        """Copies of those that have begun, parked ones among them."""
         with self._lock:
-            return next((replace(held) for held in self._held.values() if held.running), None)
+            return [replace(held) for held in self._held.values() if held.running]
 
     def close(self) -> tuple[str, ...]:
         """Take no more; returns the waiting leases, which are held no more."""
@@ -141,3 +152,6 @@ class LeaseTable:
                 del self._held[lease_id]
             self._lock.notify_all()
             return waiting
+
+    def _waiting(self) -> list[Lease]:
+        return [held.lease for held in self._held.values() if not held.running]

@@ -29,6 +29,7 @@ class WorkerLink:
 
     def __init__(self, settings: Settings, *, pool: str, worker_id: str, incarnation: str) -> None:
         self.bootstrap = settings.bootstrap
+        self.where = f"Kafka at {settings.bootstrap}"
         self.worker_id = worker_id
         self.incarnation = incarnation
         self.source = settings.topic_prefix + topics.dispatch(pool)

@@ -13,6 +13,11 @@ def memory_bytes(pipeline: Pipeline) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
+def model_budget(device: str, share: float = 0.5) -> int:
+    """Bytes that loaded models may take: a share of what is free now, for renders and other processes need the rest."""
+    return int(share * free_memory_mb(device) * 1e6)
+
+
 def free_memory_mb(device: str) -> float:
     """Free memory of the device, of the machine for cpu."""
     if device.startswith("cuda"):

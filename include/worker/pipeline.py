@@ -84,6 +84,9 @@ class Adaptable(Protocol):
         :raises ValueError: where an adapter is not one, or does not fit the model
         """
 
+    def holds(self, adapter: Path) -> bool:
+        """Whether that adapter is loaded, so that nothing reads its files again."""
+
 
 class Loader(Protocol):
     def __call__(self, directory: Path, device: str) -> Pipeline:
@@ -91,6 +94,7 @@ class Loader(Protocol):
 
 
 def load_torch(directory: Path, device: str) -> Pipeline:
-    from models.pipelines.text_to_image import load_pipeline  # torch and diffusers take seconds to import
+    """Whatever pipeline ``model_index.json`` names, run by torch as it is."""
+    from models.pipelines.loading import load_text_to_image  # torch and diffusers take seconds to import
 
-    return load_pipeline(directory, device=device)
+    return load_text_to_image(directory, device)

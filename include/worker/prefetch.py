@@ -34,14 +34,11 @@ class Wanted:
 class Prefetcher:
     """Follows the model routes and loads each new champion beside what is loaded already.
 
-    :param on_loaded: called after each load, to say that another version is warm
+    :param max_models: champions loaded ahead at most
     """
 
-    def __init__(
-        self, cache: ModelCache, on_loaded: Callable[[], None], *, max_models: int = 2, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, cache: ModelCache, *, max_models: int = 2, clock: Callable[[], float] = time.monotonic) -> None:
         self.cache = cache
-        self.on_loaded = on_loaded
         self.max_models = max_models
         self.clock = clock
         self.wanted: dict[str, Wanted] = {}
@@ -55,7 +52,7 @@ class Prefetcher:
         if not isinstance(message, ModelRoute):
             return
         self.wanted.pop(message.name, None)
-        if message.champion is not None:
+        if message.champion is not None and message.adapter_of is None:  # an adapter loads onto its model, with its first lease
             self.wanted[message.name] = Wanted(message.champion, message.is_default)
 
     def load_next(self) -> bool:
@@ -70,7 +67,6 @@ class Prefetcher:
 
     def _load(self, name: str, wanted: Wanted) -> None:
         try:
-            known = self.cache.has(wanted.ref)
             self.cache.get(wanted.ref)
         except ModelLoadError as error:
             log.warning("champion %s is not loaded: %s", wanted.ref.key, error)
@@ -80,8 +76,6 @@ class Prefetcher:
                 del self.wanted[name]
             return
         del self.wanted[name]
-        if not known:
-            self.on_loaded()
 
 
 def follow_routes(settings: Settings, prefetcher: Prefetcher, stop: threading.Event) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from include.contracts.errors import Reason, ReasonCode
 from include.contracts.events import ImageResult, Progress, Usage
 from include.contracts.workers import Completed, Credit, Failed, Goodbye, Hello, RenderProgress, Started, WorkerMessage
+from include.worker.device_health import DeviceHealth, DeviceReading, NoHealth
 from include.worker.leases import LeaseTable
 from include.worker.memory import free_memory_mb
 
 CREDITS_ON_THEIR_WAY = 4
+MAX_REFUSED = 64  #: versions that a heartbeat names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +35,33 @@ class Sender(Protocol):
 
 
 class Warm(Protocol):
-    def warm(self) -> tuple[str, ...]: ...
+    def warm(self) -> tuple[str, ...]:
+        """Loaded versions as name/version."""
+
+    def refused(self) -> dict[str, str]:
+        """Versions that won't be served, each with the reason."""
 
 
 class Reporter:
     """A delivered report of a lease renews it; an undelivered one must not."""
 
-    def __init__(self, identity: Identity, sender: Sender, leases: LeaseTable, cache: Warm, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        sender: Sender,
+        leases: LeaseTable,
+        cache: Warm,
+        clock: Callable[[], float] = time.time,
+        health: DeviceHealth | None = None,
+    ) -> None:
         self.identity = identity
         self.sender = sender
         self.leases = leases
         self.cache = cache
         self.clock = clock
+        self.health = health or NoHealth()
         self.draining = False
+        self.parked = 0  #: renders put aside; each leaves a slot to what it was put aside for
         self.delivered_at: float | None = None  #: when the newest delivered message was made
         self._busy = BusyMeter()
         self._unconfirmed = threading.Semaphore(CREDITS_ON_THEIR_WAY)
@@ -63,26 +79,39 @@ class Reporter:
         if not self._unconfirmed.acquire(blocking=False):
             return
         held = self.leases.held()
+        reading = self.health.read() if heartbeat else DeviceReading()
         self._send(
             Credit,
             after=self._unconfirmed.release,
-            renews=held,
-            slots=0 if self.draining else self.identity.slots,
+            renews=[lease.lease_id for lease in self.leases.waiting()],  # one that has begun lives by its progress alone
+            slots=0 if self.draining else self.identity.slots + self.parked,
+            parked=self.parked,
             max_batch=self.identity.max_batch,
             held=held,
             warm_models=self.cache.warm(),
+            refused_models=tuple(self.cache.refused())[:MAX_REFUSED],
             free_memory_mb=free_memory_mb(self.identity.device),
             utilisation=self._busy.share() if heartbeat else None,
+            gpu_utilisation=reading.gpu_utilisation,
+            temperature_c=reading.temperature_c,
         )
 
     def started(self, lease_id: str) -> None:
         self._send(Started, renews=(lease_id,), lease_id=lease_id)
 
-    def progress(self, lease_id: str, step: int, steps: int) -> None:
-        self._send(RenderProgress, renews=(lease_id,), lease_id=lease_id, progress=Progress(step=step, steps=steps))
+    def progress(self, lease_id: str, step: int, steps: int, previews: tuple[str, ...] = ()) -> None:
+        self._send(RenderProgress, renews=(lease_id,), lease_id=lease_id, progress=Progress(step=step, steps=steps, previews=previews))
 
     def completed(
-        self, lease_id: str, request_id: str, model_version: str, images: list[ImageResult], usage: Usage, *, cached: bool
+        self,
+        lease_id: str,
+        request_id: str,
+        model_version: str,
+        images: list[ImageResult],
+        usage: Usage,
+        *,
+        cached: bool,
+        degraded: tuple[str, ...] = (),
     ) -> Completed:
         made: Completed = self._send(
             Completed,
@@ -92,6 +121,7 @@ class Reporter:
             images=tuple(images),
             usage=usage,
             cached=cached,
+            degraded=degraded,
         )
         self.leases.record(made)
         return made
@@ -112,7 +142,7 @@ class Reporter:
     def goodbye(self, handed_back: tuple[str, ...]) -> None:
         self._send(Goodbye, handed_back=handed_back)
 
-    def _send(self, kind: type[Any], *, renews: tuple[str, ...] = (), after: Callable[[], Any] | None = None, **content: Any) -> Any:
+    def _send(self, kind: type[Any], *, renews: Sequence[str] = (), after: Callable[[], Any] | None = None, **content: Any) -> Any:
         now, identity = self.clock(), self.identity
         message = kind(
             worker_id=identity.worker_id, incarnation=identity.incarnation, cell=identity.cell, pool=identity.pool, at=now, **content

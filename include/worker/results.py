@@ -13,7 +13,7 @@ from PIL.Image import Image
 from include.contracts.dispatch import ModelRef, RenderTask
 from include.contracts.events import ImageResult
 from include.contracts.objects import MEDIA_TYPES, image_key
-from include.storage import ObjectInfo, ObjectStore, StoreUnavailable
+from include.storage import ObjectInfo, ObjectStore, StoreRefusedError, StoreUnavailable
 from include.worker.encoding import encode_image, parameters_of, scaled_up
 from include.worker.render import MAX_SEED, Item
 
@@ -25,7 +25,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 
 
 class ResultStore:
-    """While the store is away, calls wait and try again.
+    """While the store is away, calls wait and try again; where it refuses, they don't.
 
     :param patience_s: for so long; then :class:`StoreUnavailable` is raised
     :param abandon: set to stop waiting at once
@@ -36,19 +36,21 @@ class ResultStore:
         self.patience_s = patience_s
         self.abandon = abandon
 
-    def existing(self, task: RenderTask) -> list[ImageResult] | None:
-        """The stored images of a request, None unless every one is there."""
+    def existing(self, task: RenderTask) -> list[ImageResult]:
+        """Those of a request's images that are stored."""
         found: list[ImageResult] = []
         for index in range(task.images):
             key = image_key(task.tenant, task.request_id, index, task.image_format)
             info = self._patiently(lambda key=key: self.store.head(key))  # type: ignore[misc]
-            if info is None:
-                return None
-            found.append(_described(task, index, info))
+            if info is not None:
+                found.append(_described(task, index, info))
         return found
 
-    def put(self, item: Item, image: Image, model: ModelRef) -> tuple[ImageResult, bool]:
-        """What is stored for the item, at the size that was asked for, and whether it was there before."""
+    def put(self, item: Item, image: Image, model: ModelRef, flags: tuple[str, ...] = ()) -> tuple[ImageResult, bool]:
+        """What is stored for the item, at the size that was asked for, and whether it was there before.
+
+        :param flags: what the safety checker saw in it
+        """
         task = item.task
         image = scaled_up(image, task)
         data = encode_image(image, task.image_format, parameters_of(item, model))
@@ -64,6 +66,7 @@ class ResultStore:
             height=image.height,
             seed=item.seed,
             media_type=media_type,
+            flags=flags,
         )
         return result, not stored.created
 
@@ -72,6 +75,8 @@ class ResultStore:
         while True:
             try:
                 return call()
+            except StoreRefusedError:
+                raise
             except StoreUnavailable as error:
                 if time.monotonic() + pause_s > give_up_at or self.abandon.is_set():
                     raise

@@ -6,24 +6,30 @@ import logging
 import threading
 import time
 import uuid
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from include.config import Settings
-from include.contracts.dispatch import AnyDispatchMessage, Lease, Revoke
-from include.contracts.errors import ReasonCode
-from include.contracts.workers import Completed
-from include.registry.fetch import ModelFetcher
-from include.storage import open_store
+from include.contracts.dispatch import AnyDispatchMessage, Revoke
+from include.worker.acceleration import accelerate
+from include.worker.adapters import AdapterShelf
 from include.worker.cache import ModelCache
-from include.worker.executor import Execution, LeaseLostError
+from include.worker.caches import caches_of, weights_budget
+from include.worker.device_health import device_health
+from include.worker.edge_client import EdgeAccess
+from include.worker.golden import golden_check
 from include.worker.health import HealthFile, health_path
 from include.worker.leases import LeaseTable, Offer
-from include.worker.link import WorkerLink
+from include.worker.loop import RenderLoop
+from include.worker.parked import ParkedRenders
 from include.worker.pipeline import Loader, load_torch
-from include.worker.prefetch import Prefetcher, follow_routes
+from include.worker.ports import Ports
+from include.worker.prefetch import Prefetcher
+from include.worker.previews import PreviewWriter
 from include.worker.reporter import Identity, Reporter
 from include.worker.results import ResultStore
+from include.worker.slicing import Bounds
+from include.worker.surroundings import surroundings
+from include.worker.tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +38,8 @@ POLL_S = 0.1
 STALLED_S = 600.0  #: a step, load or store that takes longer renews its lease no more
 STORE_PATIENCE_LEASES, STORE_PATIENCE_S = 4, 60.0
 FLUSH_S = 10.0
+KEEP_S = 10.0  #: what storing unfinished renders for another worker may take
+PREVIEWS_S = 2.0  #: what waiting previews may still take at the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +52,11 @@ class WorkerOptions:
     max_items: int = 8  #: images rendered at a time at most
     max_models: int = 3  #: versions loaded at most
     threads: int = 1  #: CPU threads of a render
+    backend: str = "torch-eager"  #: what runs the models; auto: the fastest that was measured right, measuring beside the work
     drain_s: float = 20.0  #: what a running micro-batch may still take after a request to stop
+    bounds: Bounds = field(default_factory=Bounds)  #: of how far a render may be put aside for a more urgent or much shorter one
+    previews: bool = True  #: whether running requests show how they look to become
+    edge: EdgeAccess | None = None  #: the gateway through which everything goes; None: Kafka, MLflow and the store are reached themselves
 
 
 class Worker:
@@ -57,25 +69,52 @@ class Worker:
         self.abandon = threading.Event()
         self.finished = threading.Event()
         self.leases = LeaseTable()
-        self.cache = ModelCache(
-            ModelFetcher(settings.home / "models", settings.mlflow), loader, options.device, max_models=options.max_models
+        around = surroundings(settings, pool=options.pool, worker_id=options.worker_id, incarnation=self.incarnation, edge=options.edge)
+        acceleration = accelerate(
+            settings.home,
+            wanted=options.backend,
+            device=options.device,
+            threads=options.threads,
+            loader=loader,
+            on_tuned=lambda digest: self.cache.renew(digest),
         )
-        self.link = WorkerLink(settings, pool=options.pool, worker_id=options.worker_id, incarnation=self.incarnation)
-        self.reporter = Reporter(self._identity(), self.link, self.leases, self.cache)
+        self.tuner = acceleration.tuner
+        self.cache = ModelCache(
+            around.fetcher,
+            acceleration.loader,
+            options.device,
+            max_models=options.max_models,
+            max_bytes=weights_budget(settings, options.device),
+            check=golden_check,
+        )
+        self.caches = caches_of(settings, around.store, around.fetcher, device=options.device, edge=options.edge is not None)
+        self.link, self._follow_routes = around.link, around.follow_routes
+        self.reporter = Reporter(self._identity(), self.link, self.leases, self.cache, health=device_health(options.device))
         patience_s = max(STORE_PATIENCE_S, STORE_PATIENCE_LEASES * settings.lease_s)
-        self.results = ResultStore(open_store(settings), patience_s, self.abandon)
-        self.prefetcher = Prefetcher(self.cache, self.reporter.credit, max_models=max(1, options.max_models - 1))
+        self.previews = PreviewWriter(around.store) if options.previews else None
+        tools = Tools(
+            cache=self.cache,
+            results=ResultStore(around.store, patience_s, self.abandon),
+            adapters=AdapterShelf(around.fetcher),
+            parked=ParkedRenders(around.store),
+            previews=self.previews,
+            max_items=options.max_items,
+            device=options.device,
+            ports=Ports(parity=acceleration.parity, prompts=self.caches.prompts, results=self.caches.results, safety=self.caches.safety),
+        )
+        self.loop = RenderLoop(self.leases, self.reporter, tools, self.abandon, options.bounds)
+        self.cache.on_change = self.reporter.credit
+        self.prefetcher = Prefetcher(self.cache, max_models=max(1, options.max_models - 1))
         self.health = HealthFile(
             health_path(settings.home, options.worker_id),
             {"worker_id": options.worker_id, "incarnation": self.incarnation, "pool": options.pool, "device": options.device},
         )
         self.handed_back: list[str] = []
-        self.rendered = 0
         self._next_beat = 0.0
         self._kept_alive_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        self._write_health("waiting for Kafka")
+        self._write_health(f"waiting for {self.link.where}")
         if self.link.connect(stop):
             self._serve(stop)
         self.link.close(FLUSH_S)
@@ -84,10 +123,12 @@ class Worker:
     def _serve(self, stop: threading.Event) -> None:
         self.reporter.hello()
         log.info("worker %s (incarnation %s) serves pool %s on %s", *self._names())
-        renderer = threading.Thread(target=self._render_leases, name="render")
-        ahead = threading.Thread(target=follow_routes, args=(self.settings, self.prefetcher, self.finished), name="prefetch", daemon=True)
+        renderer = threading.Thread(target=self.loop.run, name="render")
+        ahead = threading.Thread(target=self._follow_routes, args=(self.prefetcher, self.finished), name="prefetch", daemon=True)
+        tuner = threading.Thread(target=self.tuner.run, args=(self.finished,), name="tune", daemon=True)
         renderer.start()
         ahead.start()
+        tuner.start()
         try:
             while not stop.is_set() and renderer.is_alive():
                 self._turn()
@@ -96,6 +137,9 @@ class Worker:
             self.leases.close()
             self.abandon.set()
             self.finished.set()
+            if self.previews is not None:
+                self.previews.close(PREVIEWS_S)
+            self.caches.close()
 
     def _turn(self) -> None:
         for message in self.link.poll(POLL_S):
@@ -125,12 +169,15 @@ class Worker:
         self._write_health("draining" if self.reporter.draining else "serving")
 
     def _keep_alive(self, now: float) -> None:
-        """A long step, load or store renews its lease too, as long as there is hope for it."""
+        """A long step, load or store renews its lease too, as long as there is hope for it; so does waiting aside for another render."""
         held = self.leases.running()
-        if held is None or time.time() - held.advanced_at > STALLED_S or now - self._kept_alive_at < held.lease.lease_s / 4:
+        if not held or time.time() - max(one.advanced_at for one in held) > STALLED_S:
+            return
+        if now - self._kept_alive_at < min(one.lease.lease_s for one in held) / 4:
             return
         self._kept_alive_at = now
-        self.reporter.progress(held.lease.lease_id, held.step, held.lease.batch_key.steps)
+        for one in held:
+            self.reporter.progress(one.lease.lease_id, one.step, one.lease.batch_key.steps)
 
     def _drain(self, renderer: threading.Thread) -> None:
         log.info("worker %s drains", self.options.worker_id)
@@ -141,49 +188,10 @@ class Worker:
         while renderer.is_alive() and time.monotonic() < give_up_at:
             self._turn()
         self.abandon.set()
-        renderer.join(self.options.drain_s)
+        renderer.join(max(self.options.drain_s, KEEP_S))
+        self.handed_back.extend(self.loop.handed_back)
         self.handed_back.extend(set(self.leases.held()) - set(self.handed_back))
         self.reporter.goodbye(tuple(self.handed_back))
-
-    def _render_leases(self) -> None:
-        while (lease := self.leases.take()) is not None:
-            self.reporter.busy.begin()
-            try:
-                self._execute(lease)
-            finally:
-                self.reporter.busy.end()
-                self.leases.finish(lease.lease_id)
-                self.reporter.credit()
-
-    def _execute(self, lease: Lease) -> None:
-        began = time.perf_counter()
-        execution = Execution(
-            lease,
-            leases=self.leases,
-            cache=self.cache,
-            results=self.results,
-            reporter=self.reporter,
-            max_items=self.options.max_items,
-            abandon=self.abandon,
-            device=self.options.device,
-        )
-        note = ""
-        try:
-            execution.run()
-        except LeaseLostError as error:
-            note = f", lost: {error}"
-            if self.abandon.is_set():
-                self.handed_back.append(lease.lease_id)
-        except Exception as error:
-            log.exception("lease %s", lease.lease_id)
-            execution.fail_open(ReasonCode.RENDER_FAILED, f"{type(error).__name__}: {error}", retryable=True)
-        self._log(lease, execution, time.perf_counter() - began, note)
-
-    def _log(self, lease: Lease, execution: Execution, seconds: float, note: str) -> None:
-        counts = Counter("completed" if isinstance(outcome, Completed) else outcome.reason.code.value for outcome in execution.outcomes)
-        self.rendered += counts["completed"]
-        said = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing said"
-        log.info("lease %s attempt %d: %s: %s in %.2f s%s", lease.lease_id, lease.attempt, lease.batch_key, said, seconds, note)
 
     def _write_health(self, state: str) -> None:
         self.health.write(
@@ -192,7 +200,10 @@ class Worker:
             heartbeat_at=self.reporter.delivered_at,
             held=self.leases.held(),
             warm_models=self.cache.warm(),
-            rendered=self.rendered,
+            refused_models=self.cache.refused(),
+            model_cache=self.cache.measured(),
+            caches=self.caches.figures(),
+            rendered=self.loop.completed,
         )
 
     def _identity(self) -> Identity:

@@ -1,4 +1,4 @@
-"""Both object stores."""
+"""The object stores."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
 
 from include.config import Settings
+from include.gateway import errors
+from include.gateway.edge import objects, session
 from include.storage import ObjectStore, open_store
+from include.worker.edge_client import EdgeAccess, EdgeClient
+from include.worker.edge_store import EdgeStore
+from tests.support.http_server import serving
 from tests.support.s3 import S3Server, s3_server_at
 
 
@@ -19,8 +26,49 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(params=["directory", "s3"])
+class EveryRight:
+    """Of a worker whose leases cover every key."""
+
+    def may_read(self, key: str) -> bool:
+        return True
+
+    def creates(self, key: str) -> str | None:
+        return "application/octet-stream"
+
+    def replaces(self, key: str) -> str | None:
+        return "application/octet-stream"
+
+
+@pytest.fixture(scope="session")
+def object_door() -> Iterator[tuple[FastAPI, EdgeClient]]:
+    """The gateway's real routes of objects; which store is behind them, each test says."""
+    app = FastAPI()
+    errors.install(app)
+    app.include_router(objects.router, prefix="/v1/edge")
+    app.dependency_overrides[session.lease_rights] = EveryRight
+    with serving(app) as address:
+        client = EdgeClient(EdgeAccess(gateway=address, credential=SecretStr("any")), worker_id="worker-0", incarnation="i-1")
+        yield app, client
+        client.close()
+
+
+@pytest.fixture(params=["directory", "s3", "edge"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """A store that may not list its keys."""
+    if request.param != "edge":
+        return _open(request, tmp_path)
+    app, client = request.getfixturevalue("object_door")
+    behind = open_store(Settings(_env_file=None, home=tmp_path))
+    app.dependency_overrides[session.edge_store] = lambda: behind
+    return EdgeStore(client)
+
+
+@pytest.fixture(params=["directory", "s3"])
+def listing_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    return _open(request, tmp_path)
+
+
+def _open(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     settings = Settings(_env_file=None, home=tmp_path)
     if request.param == "s3":
         server: S3Server = request.getfixturevalue("s3_server")

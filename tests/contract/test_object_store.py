@@ -1,4 +1,4 @@
-"""What every object store does, run on a directory and on a real S3 server."""
+"""What every object store does, run on a directory, on a real S3 server and through a gateway (which lists no keys)."""
 
 from __future__ import annotations
 
@@ -41,6 +41,32 @@ def test_of_concurrent_puts_one_creates(store: ObjectStore) -> None:
     assert store.get(KEY) == f"writer {created.index(True)}".encode() * 1000
 
 
+def test_put_replaces_what_is_there(store: ObjectStore) -> None:
+    for data in (b"first, and longer", DATA):
+        store.put(KEY, data, "image/png")
+    info = store.head(KEY)
+    assert store.get(KEY) == DATA
+    assert info is not None and (info.size, info.sha256, info.media_type) == (len(DATA), DIGEST, "image/png")
+    assert not store.put_if_absent(KEY, b"other", "image/png").created
+
+
+def test_a_put_leaves_nothing_but_its_object(listing_store: ObjectStore) -> None:
+    for data in (b"one", b"another"):
+        listing_store.put(KEY, data, "image/png")
+    assert list(listing_store.list()) == [KEY]
+
+
+def test_a_reader_sees_the_whole_of_one_put_or_of_another(store: ObjectStore) -> None:
+    written = [bytes([number]) * 200_000 for number in range(20)]
+    store.put(KEY, written[0], "text/plain")
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [store.put(KEY, data, "text/plain") for data in written])
+        while not writing.done():
+            assert store.get(KEY) in written
+        writing.result()
+    assert store.get(KEY) == written[-1]
+
+
 def test_head_tells_size_digest_and_media_type(store: ObjectStore) -> None:
     assert store.head(KEY) is None
     store.put_if_absent(KEY, DATA, "image/png")
@@ -54,7 +80,8 @@ def test_a_missing_object_is_said_to_be_missing(store: ObjectStore) -> None:
         store.get(KEY)
 
 
-def test_list_gives_keys_under_a_prefix_in_order(store: ObjectStore) -> None:
+def test_list_gives_keys_under_a_prefix_in_order(listing_store: ObjectStore) -> None:
+    store = listing_store
     keys = ["images/a/2/0.png", "images/a/1/0.png", "images/ab/1/0.png", "other/1.json"]
     for key in keys:
         store.put_if_absent(key, b"x", "text/plain")
@@ -89,9 +116,11 @@ def test_odd_keys_are_refused(store: ObjectStore, key: str) -> None:
     with pytest.raises(InvalidKeyError, match="object key"):
         store.put_if_absent(key, b"x", "text/plain")
     with pytest.raises(InvalidKeyError):
+        store.put(key, b"x", "text/plain")
+    with pytest.raises(InvalidKeyError):
         store.get(key)
 
 
-def test_an_odd_prefix_is_refused(store: ObjectStore) -> None:
+def test_an_odd_prefix_is_refused(listing_store: ObjectStore) -> None:
     with pytest.raises(InvalidKeyError):
-        list(store.list("../"))
+        list(listing_store.list("../"))

@@ -22,7 +22,7 @@ from tests.support.waiting import wait_for
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    names = ("home", "host", "gateway_port", "kafka_bootstrap", "topic_prefix")
+    names = ("home", "host", "gateway_port", "kafka_bootstrap", "mlflow_uri", "topic_prefix")
     return {**os.environ, **{f"ATELIER_{name.upper()}": str(getattr(settings, name)) for name in names}}
 
 
@@ -40,7 +40,7 @@ class GatewayProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "include.gateway"], cwd=PROJECT_ROOT, env=_environment(self.settings), stdout=log, stderr=log
             )
-        wait_for(self._answers, 30, "the gateway answers")
+        wait_for(self._answers, 90, "the gateway answers")
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()

@@ -124,5 +124,6 @@ def test_the_cache_forgets_what_was_used_least_recently(mlflow_server: str, mode
     fetcher = ModelFetcher(tmp_path / "cache", mlflow_server, max_bytes=40_000)
     old = fetcher.fetch(first)
     os.utime(old, (0, 0))
+    fetcher.release(first)
     new = fetcher.fetch(second)
     assert new.exists() and not old.exists()

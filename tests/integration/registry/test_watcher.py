@@ -19,6 +19,7 @@ from include.platform.environment import shared_environment
 from include.platform.mlflow import mlflow_service
 from include.registry.client import RegistryClient
 from include.registry.ledger import AliasLedger
+from include.registry.tags import ADAPTER_OF
 from tests.integration.registry.conftest import write_model
 from tests.support.kafka_client import TopicReader
 from tests.support.registry import register
@@ -106,6 +107,21 @@ def test_routes_follow_the_alias_and_the_ledger_has_every_move(installed: Settin
     assert moves == [(None, "1"), ("1", "2"), ("2", "1"), ("1", None)]
     assert {found.by for found in ledger.moves() if found.model == name} == {"unknown"}
     assert sum(isinstance(message, Policy) for message in control.messages()) == 1
+
+
+def test_an_adapter_is_published_with_its_model(installed: Settings, control: Control, name: str, tmp_path: Path) -> None:
+    one, wrong = (
+        register(write_model(tmp_path / version, version), name, installed.mlflow, {ADAPTER_OF: "emoji"}) for version in ("one", "two")
+    )
+    with RegistryClient(installed.mlflow) as client:  # as somebody may in the MLflow UI
+        client.set_version_tag(name, wrong.version, ADAPTER_OF, "no model's name")
+    with watcher(installed):
+        move(installed, name, one.version)
+        assert control.wait_champion(name, one.version).adapter_of == "emoji"
+        move(installed, name, wrong.version)
+        log = tmp_path / "watcher.log"
+        wait_for(lambda: "atelier.adapter_of must be the name of a model" in log.read_text(), 20, "the refusal in the log")
+    assert {route.champion.version for route in control.routes(name) if route.champion} == {one.version}
 
 
 def test_a_champion_without_digest_leaves_the_old_one_serving(installed: Settings, control: Control, name: str, tmp_path: Path) -> None:

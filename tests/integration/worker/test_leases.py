@@ -15,6 +15,7 @@ from include.contracts import topics as names
 from include.contracts.control import ModelRoute
 from include.contracts.dispatch import ModelRef, Revoke
 from include.contracts.errors import ReasonCode
+from include.contracts.objects import parked_key, preview_key
 from include.contracts.requests import ImageFormat
 from include.contracts.workers import Completed, Credit, Failed, Goodbye, Hello, RenderProgress, Started
 from include.storage import ObjectStore
@@ -170,8 +171,7 @@ def _clock(router: Router) -> list[Goodbye]:
 def test_sigterm_finishes_the_running_batch_and_hands_back_the_waiting_one(workers: Workers, router: Router, model: ModelRef) -> None:
     worker = workers.start_process()
     hello = router.hello()
-    running = router.lease(hello, render_task(**LONG), model=model)
-    waiting = router.lease(hello, render_task(), model=model)
+    running, waiting = (router.lease(hello, render_task(**LONG), model=model) for _ in range(2))
     router.wait(RenderProgress, lease_id=running.lease_id)
     worker.signal(signal.SIGTERM)
     (goodbye,) = router.wait(Goodbye)
@@ -189,6 +189,52 @@ def test_a_worker_that_must_end_now_hands_back_the_running_batch_too(workers: Wo
     (goodbye,) = router.wait(Goodbye)
     assert goodbye.handed_back == (lease.lease_id,)
     assert router.messages(Completed) == [] and router.messages(Failed) == []
+
+
+def test_what_a_drained_worker_had_begun_goes_on_elsewhere_to_the_same_image(
+    workers: Workers, router: Router, model: ModelRef, store: ObjectStore
+) -> None:
+    workers.settings = workers.settings.model_copy(update={"result_cache_s": 0.0})  # the comparison is with a render of its own
+    task = render_task(**LONG)
+    first = workers.start("worker-a", drain_s=0.0)
+    lease = router.lease(router.hello("worker-a"), task, model=model)
+    router.wait(RenderProgress, lease_id=lease.lease_id)
+    first.stop.set()
+    router.wait(Goodbye, worker_id="worker-a")
+    assert list(store.list("parked/")) == [parked_key(task.tenant, task.request_id)]
+    workers.start("worker-b")
+    second = router.hello("worker-b")
+    (resumed,) = router.outcomes(router.lease(second, task, model=model, attempt=2))
+    assert isinstance(resumed, Completed) and "parked" in resumed.usage.cache_hits
+    assert 0 < resumed.usage.steps < LONG["steps"] and list(store.list("parked/")) == []
+    anew = task.model_copy(update={"request_id": "anew"})
+    (whole,) = router.outcomes(router.lease(second, anew, model=model))
+    assert isinstance(whole, Completed)
+    assert [image.sha256 for image in whole.images] == [image.sha256 for image in resumed.images]
+
+
+def test_a_short_lease_goes_before_a_long_one_and_the_account_has_room_for_it(workers: Workers, router: Router, model: ModelRef) -> None:
+    workers.start()
+    hello = router.hello()
+    long = router.lease(hello, render_task(**LONG), model=model)
+    router.wait(RenderProgress, lease_id=long.lease_id)
+    short = router.lease(hello, render_task(), model=model)
+    router.outcomes(short)
+    assert router.messages(Completed)[0].lease_id == short.lease_id
+    parked = router.wait(Credit, parked=1)[0]
+    assert parked.slots == 3 and set(parked.held) == {long.lease_id, short.lease_id}
+    router.outcomes(long)
+    assert router.wait_free("worker-0").slots == 2
+
+
+def test_running_requests_have_a_preview_until_they_end(workers: Workers, router: Router, model: ModelRef, store: ObjectStore) -> None:
+    workers.start()
+    task = render_task(**LONG)
+    lease = router.lease(router.hello(), task, model=model)
+    key = preview_key(task.tenant, task.request_id)
+    wait_for(lambda: any(key in message.progress.previews for message in router.messages(RenderProgress)), 30, "a preview")
+    router.outcomes(lease)
+    wait_for(lambda: store.head(key) is None, 10, "the preview is gone")
 
 
 def test_a_coming_champion_is_loaded_before_it_is_asked_for(workers: Workers, router: Router, model: ModelRef) -> None:

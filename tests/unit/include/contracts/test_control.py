@@ -51,6 +51,8 @@ QUOTA = {"rate": 1.0, "burst_s": 1.0, "max_queued": 1, "max_running": 1}
         ({"quotas": {tier: {**QUOTA, "rate": 0} for tier in Tier}}, "rate"),
         ({"quality_floors": {}}, "quality_floors must hold"),
         ({"ladder": [{"steps": 0.5}, {"steps": 0.75}]}, "rung 2 gives more quality than rung 1"),
+        ({"ladder": [{"near": 0.9}, {"near": 0.95}]}, "rung 2 gives more quality than rung 1"),
+        ({"ladder": [{"near": 0.9}, {"steps": 0.5}]}, "rung 2 gives more quality than rung 1"),
         ({"ladder": [{"steps": 0}]}, "steps"),
         ({"degrade_from": 1.0}, "degrade_from"),
         ({"pools": {"spot": {"price": -1}}}, "price"),

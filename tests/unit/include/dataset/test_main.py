@@ -12,7 +12,7 @@ from include.dataset.loader import load_split
 def test_the_command_prints_the_manifest_of_the_version(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--root", str(tmp_path / "root"), "--folder", str(folder), "--name", "colours", "--size", "16"]
+    arguments = ["--root", str(tmp_path / "root"), "--folder", str(folder), "--name", "pictures", "--size", "16"]
     monkeypatch.setattr(sys, "argv", ["include.dataset", *arguments])
     main()
     printed, progress = capfd.readouterr()

@@ -11,13 +11,11 @@ from PIL import Image
 from include.dataset.config import DatasetConfig
 from include.dataset.loader import load_split, read_manifest
 from include.dataset.shards import plan_shards, prepare_shard
-from include.dataset.versions import DatasetVersion, publish_version, split_of
+from include.dataset.splits import split_of
+from include.dataset.versions import publish_version
+from tests.unit.include.dataset.conftest import publish
 
 Config = Callable[..., DatasetConfig]
-
-
-def publish(config: DatasetConfig, root: Path) -> DatasetVersion:
-    return publish_version([prepare_shard(plan) for plan in reversed(plan_shards(config, root))], root)
 
 
 def test_a_version_holds_every_sample_once_with_its_origin(config: Config, tmp_path: Path) -> None:
@@ -38,7 +36,7 @@ def test_a_version_holds_every_sample_once_with_its_origin(config: Config, tmp_p
 def test_the_same_input_has_the_same_digest_wherever_it_is_prepared(config: Config, tmp_path: Path) -> None:
     first, second = publish(config(), tmp_path / "a"), publish(config(shard_size=3), tmp_path / "b")
     assert first.digest == second.digest
-    assert first.version == Path(first.manifest).parent.name == f"colours-{first.digest[:12]}"
+    assert first.version == Path(first.manifest).parent.name == f"pictures-{first.digest[:12]}"
 
 
 def test_another_caption_is_another_version_and_the_old_one_stays(config: Config, folder: Path, tmp_path: Path) -> None:
@@ -55,18 +53,18 @@ def test_equal_pixels_are_kept_once_with_all_captions(config: Config, folder: Pa
     version = publish(config(validation=0), tmp_path)
     train = load_split(version.manifest, "train")
     assert len(train) == 10
-    assert train.captions[train.keys.index("0.png")] == ["colour 0", "the same again"]
+    assert train.captions[train.keys.index("0.png")] == ["picture 0", "the same again"]
     assert version.rejected == {"duplicate: same pixels as another": 1}
 
 
 def test_rejects_are_in_quarantine_and_in_the_report(config: Config, folder: Path, tmp_path: Path) -> None:
     (folder / "4.png").write_bytes(b"")
     version = publish(config(), tmp_path)
-    assert version.rejected == {"check: the file is empty": 1}
+    assert version.rejected == {"read: the file is empty": 1}
     quarantine = pq.read_table(Path(version.manifest).parent / "quarantine.parquet").to_pylist()
-    assert [(row["key"], row["stage"], row["reason"]) for row in quarantine] == [("4.png", "check", "the file is empty")]
+    assert [(row["key"], row["stage"], row["reason"]) for row in quarantine] == [("4.png", "read", "the file is empty")]
     report = Path(version.report).read_text()
-    assert "check: the file is empty" in report
+    assert "read: the file is empty" in report
     assert "data:image/png;base64," in report
 
 
@@ -85,7 +83,8 @@ def test_a_crash_while_publishing_leaves_no_partial_version(config: Config, tmp_
         patch.setattr(os, "rename", crash)
         with pytest.raises(OSError, match="No space left"):
             publish_version(results, tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.name not in ("images", ".work")] == []
+    assert [path.name for path in tmp_path.iterdir() if path.name != "images" and not path.name.startswith(".")] == []
+    assert not list(tmp_path.glob(".pictures*"))
     assert publish_version(results, tmp_path) == publish_version(results, tmp_path)
 
 

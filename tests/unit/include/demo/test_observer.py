@@ -4,8 +4,9 @@ import pytest
 
 from include.contracts.dead_letters import DeadLetter, encode_original
 from include.contracts.errors import Reason, ReasonCode
-from include.contracts.workers import Credit, Goodbye, Hello, Started
-from include.demo.observer import WorkerView, update_worker
+from include.contracts.events import Progress
+from include.contracts.workers import Credit, Goodbye, Hello, RenderProgress, Started
+from include.demo.observer import RenderView, WorkerView, update_renders, update_worker
 
 WORKER = {"worker_id": "worker-0", "incarnation": "i1", "cell": "cell-0", "pool": "standard"}
 
@@ -36,3 +37,16 @@ def test_a_worker_is_what_its_messages_say() -> None:
     assert view.gone
     update_worker(view, Hello(**{**WORKER, "incarnation": "i2"}, at=5.0))
     assert not view.gone
+
+
+def test_a_render_is_followed_from_its_start_until_its_worker_lets_go() -> None:
+    renders: dict[str, RenderView] = {}
+    update_renders(renders, Started(**WORKER, at=10.0, lease_id="l1"))
+    assert renders["l1"].step_s is None
+    update_renders(renders, RenderProgress(**WORKER, at=12.0, lease_id="l1", progress=Progress(step=40, steps=200)))
+    update_renders(renders, Credit(**WORKER, at=12.5, held=("l1",)))
+    update_renders(renders, Credit(**{**WORKER, "worker_id": "worker-1"}, at=12.6))
+    assert (renders["l1"].step, renders["l1"].step_s, renders["l1"].freed_at) == (40, 0.05, None)
+    for at in (13.0, 14.0):
+        update_renders(renders, Credit(**WORKER, at=at))
+    assert renders["l1"].freed_at == 13.0, "the first of them"

@@ -51,6 +51,8 @@ def test_all_well_is_exit_0_and_the_report_has_the_figures(outcome: Outcome) -> 
     assert isinstance(lanes, dict) and lanes["high"]["count"] > lanes["low"]["count"] > 0
     assert lanes["high"]["wait_p50_s"] <= lanes["high"]["wait_p99_s"]
     assert report["rollback"]["seconds"] == 1.42  # type: ignore[index]
+    assert report["rollback"]["failed"] == 0  # type: ignore[index]
+    assert {version: row["count"] for version, row in report["rollback"]["versions"].items()} == {"1": 22, "2": 9}  # type: ignore[index]
     assert len(report["bad"]) == 20 and all(entry["ok"] for entry in report["bad"])  # type: ignore[arg-type, union-attr]
     assert [step["name"] for step in report["steps"]][-1] == "Write the page and the report"  # type: ignore[union-attr, index]
 

@@ -4,7 +4,7 @@ from include.contracts.events import State, StatusEvent
 from include.contracts.requests import GenerationRequest
 from include.demo.observer import Seen
 from include.demo.page import film_strip
-from include.demo.rollback import PROMPTS, completions, stream_request
+from include.demo.rollback import GUIDANCE, PROMPTS, completions, stream_request
 from include.storage import ObjectStore
 from tests.unit.include.demo.conftest import rollback_of
 
@@ -41,6 +41,12 @@ def test_the_stream_repeats_prompts_with_their_seeds_so_that_versions_can_be_com
     first, second = requests[: len(PROMPTS)], requests[len(PROMPTS) :]
     assert [(one.prompt, one.seed) for one in first] == [(one.prompt, one.seed) for one in second]
     assert len({one.request_id for one in requests}) == len(requests)
+
+
+def test_no_two_of_the_stream_are_one_request_to_the_result_cache() -> None:
+    requests = [GenerationRequest.from_json(stream_request(f"r-{number}", number).value or b"") for number in range(200)]
+    assert len({(one.prompt, one.seed, one.guidance) for one in requests}) == len(requests)
+    assert all(one.guidance is not None and abs(one.guidance - GUIDANCE) < 0.03 for one in requests)
 
 
 def test_the_film_strip_shows_both_changes(store: ObjectStore) -> None:

@@ -65,3 +65,33 @@ def test_the_documented_body_is_the_contract_without_what_the_key_decides() -> N
     assert {"prompt", "steps", "image_format", "deadline_at"} <= schema["properties"].keys()
     assert not {"tenant", "tier"} & schema["properties"].keys()
     assert "$ref" not in json.dumps(schema)
+
+
+def test_adapters_and_an_image_to_start_from_are_taken() -> None:
+    body = {"prompt": "a", "adapters": [{"name": "sketch", "weight": 0.5}], "init_image": "inputs/acme/a.png", "strength": 0.4}
+    request = parse_image_request(json.dumps(body).encode(), ACME)
+    assert [(adapter.name, adapter.weight) for adapter in request.adapters] == [("sketch", 0.5)]
+    assert (request.init_image, request.strength) == ("inputs/acme/a.png", 0.4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"adapters": [{"name": "a"}, {"name": "a"}]}, None, "names one twice"),
+        ({"adapters": [{"name": "a", "weight": 9}]}, "adapters.0.weight", "less than or equal to 2"),
+        ({"init_image": "inputs/globex/a.png"}, None, "under images/acme/ or inputs/acme/"),
+        ({"init_image": "inputs/acme/../globex/a.png"}, "init_image", "pattern"),
+        ({"strength": 0.5}, None, "strength goes with init_image"),
+        ({"init_image": "inputs/acme/a.png", "strength": 0}, "strength", "greater than 0"),
+    ],
+)
+def test_what_is_wrong_with_them_is_said(fields: dict[str, object], field: str | None, words: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse_image_request(json.dumps({"prompt": "a", **fields}).encode(), ACME)
+    assert caught.value.detail.field == field
+    assert words in str(caught.value)
+
+
+def test_the_schema_refers_to_nothing_outside_itself() -> None:
+    assert "$ref" not in json.dumps(body_schema())
+    assert body_schema()["properties"]["adapters"]["items"]["properties"]["weight"]["maximum"] == 2.0

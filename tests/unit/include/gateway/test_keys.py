@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from include.contracts.requests import Tier
-from include.gateway.keys import Caller, KeyRing, demo_keys, demo_keys_path, digest_of, ensure_keys, keys_path
+from include.gateway.keys import Caller, KeyRing, demo_keys, demo_keys_path, digest_of, ensure_keys, keys_path, read_tenant_keys
 
 
 def test_a_first_start_makes_keys_that_only_the_owner_can_read(tmp_path: Path) -> None:
-    ring = KeyRing(ensure_keys(tmp_path))
+    ring = KeyRing(ensure_keys(tmp_path), read_tenant_keys)
     keys = demo_keys(tmp_path)
     assert ring.caller(keys["acme"]) == Caller(tenant="acme", tier=Tier.ENTERPRISE)
     assert len(set(keys.values())) == len(keys) >= 3
@@ -35,7 +35,7 @@ def test_a_second_start_keeps_the_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["", "atelier-", "x" * 10_000, "schlüssel"])
 def test_an_unknown_key_is_nobody(tmp_path: Path, key: str) -> None:
-    assert KeyRing(ensure_keys(tmp_path)).caller(key) is None
+    assert KeyRing(ensure_keys(tmp_path), read_tenant_keys).caller(key) is None
 
 
 def rewrite(path: Path, text: str) -> None:
@@ -46,7 +46,7 @@ def rewrite(path: Path, text: str) -> None:
 
 def test_a_changed_file_counts_at_once(tmp_path: Path) -> None:
     path = ensure_keys(tmp_path)
-    ring, old = KeyRing(path), demo_keys(tmp_path)["acme"]
+    ring, old = KeyRing(path, read_tenant_keys), demo_keys(tmp_path)["acme"]
     assert ring.caller(old) is not None
     rewrite(path, json.dumps({"keys": [{"tenant": "hooli", "tier": "pro", "sha256": digest_of("new-key")}]}))
     assert ring.caller("new-key") == Caller(tenant="hooli", tier=Tier.PRO)
@@ -56,7 +56,7 @@ def test_a_changed_file_counts_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", '{"keys": [{"tenant": "a b", "tier": "pro", "sha256": "00"}]}'])
 def test_a_broken_file_leaves_the_last_good_one_in_force(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
     path = ensure_keys(tmp_path)
-    ring, key = KeyRing(path), demo_keys(tmp_path)["acme"]
+    ring, key = KeyRing(path, read_tenant_keys), demo_keys(tmp_path)["acme"]
     assert ring.caller(key) is not None
     rewrite(path, text)
     with caplog.at_level(logging.ERROR):

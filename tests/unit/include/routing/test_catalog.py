@@ -91,3 +91,51 @@ def test_the_newest_route_marked_default_is_the_default(catalog: Catalog) -> Non
     catalog.put(route("first", is_default=True, at=1.0))
     catalog.put(route("second", is_default=True, at=2.0))
     assert catalog.resolve(request()).route.name == "second"
+
+
+def adapter(name: str = "sketch", of: str = "emoji", *, serving: bool = True) -> ModelRoute:
+    return route(name, serving=serving).model_copy(update={"adapter_of": of})
+
+
+def test_adapters_are_resolved_to_their_versions_in_the_order_of_their_names(catalog: Catalog) -> None:
+    for message in (adapter("sketch"), adapter("ink"), adapter("off")):
+        catalog.put(message)
+    asked = [{"name": "sketch", "weight": 0.5}, {"name": "ink"}, {"name": "off", "weight": 0}]
+    task = catalog.resolve(request(adapters=asked)).task
+    assert [(ref.model.key, ref.weight) for ref in task.adapters] == [("ink/1", 1.0), ("sketch/1", 0.5)]
+    assert task.variant == catalog.resolve(request(adapters=asked[::-1])).task.variant == "ink/1*1+sketch/1*0.5"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nobody", "there is no adapter nobody; adapters of emoji in service: sketch"),
+        ("emoji", "there is no adapter emoji"),
+        ("poster-ink", "poster-ink is an adapter of model poster, not of emoji"),
+        ("retired", "no version of adapter retired is in service"),
+    ],
+)
+def test_an_adapter_that_does_not_serve_the_model_is_refused(catalog: Catalog, name: str, words: str) -> None:
+    for message in (adapter("sketch"), adapter("poster-ink", "poster"), adapter("retired", serving=False)):
+        catalog.put(message)
+    code, field, message = refused(catalog, adapters=[{"name": "sketch"}, {"name": name}])
+    assert (code, field) == (ReasonCode.UNKNOWN_MODEL, "adapters.1.name")
+    assert words in message
+
+
+def test_an_adapter_serves_no_requests_by_itself(catalog: Catalog) -> None:
+    catalog.put(adapter().model_copy(update={"is_default": True, "at": 9.0}))
+    code, field, message = refused(catalog, model="sketch")
+    assert (code, field) == (ReasonCode.UNKNOWN_MODEL, "model")
+    assert "sketch is an adapter of model emoji; ask for that model, with sketch among adapters" in message
+    assert catalog.route("sketch") is None
+    assert catalog.resolve(request()).route.name == "emoji"
+    assert "sketch" not in refused(catalog, model="nobody")[2]
+
+
+def test_image_to_image_runs_its_share_of_the_steps(catalog: Catalog) -> None:
+    task = catalog.resolve(request(init_image="inputs/acme/a.png")).task
+    assert (task.init_image, task.strength, task.steps, task.steps_run) == ("inputs/acme/a.png", 0.6, 10, 6)
+    task = catalog.resolve(request(init_image="images/acme/r-0/0.png", strength=0.01)).task
+    assert (task.steps_run, task.variant) == (1, "from@0.01")
+    assert catalog.resolve(request()).task.steps_run == 10

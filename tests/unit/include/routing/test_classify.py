@@ -80,6 +80,12 @@ def test_nothing_is_taken_from_who_opted_out_or_can_wait(service_class: ServiceC
     assert (found.level, found.task.steps, found.task.degraded) == (0, 20, ())
 
 
+def test_who_names_a_seed_gets_that_image_and_no_other() -> None:
+    rig = Rig(ladder=(Rung(near=0.95),))
+    assert rig(level=1, tier=Tier.FREE).task.near == 0.95
+    assert rig(level=1, tier=Tier.FREE, seed=7).task.near is None
+
+
 def test_a_distilled_model_stands_in() -> None:
     rig = Rig(ladder=(Rung(distilled=True),))
     rig.catalog.put(route("emoji-fast", steps=2))

@@ -77,6 +77,7 @@ def test_work_is_what_renders_rather_than_what_is_stored() -> None:
     )  # fmt: skip
     assert Work.of(task) == (32 * 64, 7, 3, True)
     assert not Work.of(task.model_copy(update={"guidance": 1.0})).guided
+    assert Work.of(task.model_copy(update={"init_image": "inputs/acme/a.png", "strength": 0.5})).steps == 3
 
 
 @pytest.mark.parametrize(

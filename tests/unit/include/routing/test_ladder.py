@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from include.contracts.control import ModelDefaults, ModelRoute, Policy
 from include.contracts.defaults import default_policy
-from include.contracts.dispatch import ModelRef, RenderTask
+from include.contracts.dispatch import AdapterRef, ModelRef, RenderTask
 from include.contracts.events import Lane
 from include.contracts.policy import QualityFloor, Rung
 from include.contracts.requests import MIN_SIDE, SIDE_MULTIPLE, ImageFormat, Tier
@@ -36,6 +36,9 @@ def policy(**changes: Any) -> Policy:
     return Policy.model_validate({**POLICY.model_dump(), **changes})
 
 
+FOUR = policy(ladder=POLICY.ladder[:4])
+
+
 class TestDegrade:
     @pytest.mark.parametrize(
         ("level", "words"),
@@ -52,8 +55,26 @@ class TestDegrade:
 
     def test_the_last_rung_is_as_far_as_it_goes(self) -> None:
         given = degrade(task(), route(), 99, Tier.FREE, POLICY, FAST)
-        assert given == degrade(task(), route(), 4, Tier.FREE, POLICY, FAST)
+        assert given == degrade(task(), route(), len(POLICY.ladder), Tier.FREE, POLICY, FAST)
         assert (given.task.steps, given.task.width, given.task.upscale_to, given.model) == (12, 32, (64, 64), "emoji-fast")
+
+    def test_the_last_thing_given_up_is_that_the_image_is_its_own(self) -> None:
+        last = len(POLICY.ladder)
+        assert degrade(task(images=1), route(), last, Tier.FREE, POLICY, FAST).task.near == 0.95
+        assert degrade(task(images=1), route(), last - 1, Tier.FREE, POLICY, FAST).task.near is None
+        assert degrade(task(images=1), route(), last, Tier.PRO, POLICY, FAST).task.near is None
+
+    @pytest.mark.parametrize(
+        ("values", "seeded"), [({"images": 2}, False), ({"init_image": "inputs/acme/a.png", "strength": 0.5}, False), ({}, True)]
+    )
+    def test_what_a_prompt_does_not_describe_has_nothing_alike(self, values: dict[str, Any], seeded: bool) -> None:
+        asked = task(**{"images": 1, **values})
+        given = degrade(asked, route(), 1, Tier.FREE, policy(ladder=(Rung(near=0.9),)), None, seeded=seeded)
+        assert (given.level, given.task) == (0, asked)
+
+    def test_a_rung_of_nothing_else_counts_and_keeps_the_tiers_similarity(self) -> None:
+        given = degrade(task(images=1), route(), 1, Tier.FREE, policy(ladder=(Rung(near=0.9),)), None)
+        assert (given.level, given.task.near, given.task.degraded) == (1, 0.95, ())
 
     def test_the_tier_bounds_each_part(self) -> None:
         given = degrade(task(), route(), 4, Tier.ENTERPRISE, POLICY, FAST)
@@ -110,6 +131,11 @@ class TestDegrade:
         assert (given.model, given.level) == ("emoji", 4)
         assert given.task.degraded == ("12 of 24 steps", "32x32 scaled up to 64x64")
 
+    def test_adapters_stay_on_the_model_they_were_made_for(self) -> None:
+        ink = AdapterRef(model=ModelRef(name="ink", version="1", digest="1" * 64, source="x"))
+        given = degrade(task().model_copy(update={"adapters": (ink,)}), route(), 4, Tier.FREE, POLICY, FAST)
+        assert (given.model, given.task.adapters) == ("emoji", (ink,))
+
 
 sides = st.integers(MIN_SIDE // SIDE_MULTIPLE, 512).map(lambda number: number * SIDE_MULTIPLE)
 shares = st.floats(0.01, 1.0)
@@ -156,42 +182,42 @@ class TestControl:
         [(0.0, 0), (0.49, 0), (0.5, 1), (0.62, 1), (0.625, 2), (0.75, 3), (0.875, 4), (1.0, 4), (7.0, 4), (float("inf"), 4)],
     )
     def test_rungs_share_the_fill_evenly(self, fill: float, level: int) -> None:
-        assert LadderControl().level(Lane.HIGH, fill, POLICY, 0.0) == level
+        assert LadderControl().level(Lane.HIGH, fill, FOUR, 0.0) == level
 
     def test_it_comes_down_by_one_rung_a_hold_time(self) -> None:
         control = LadderControl(hold_s=5.0)
-        control.level(Lane.HIGH, 1.0, POLICY, 0.0)
-        levels = [control.level(Lane.HIGH, 0.0, POLICY, float(second)) for second in range(1, 24)]
+        control.level(Lane.HIGH, 1.0, FOUR, 0.0)
+        levels = [control.level(Lane.HIGH, 0.0, FOUR, float(second)) for second in range(1, 24)]
         assert levels == [4] * 5 + [3] * 5 + [2] * 5 + [1] * 5 + [0] * 3
 
     def test_a_fill_within_the_margin_keeps_the_rung(self) -> None:
         control = LadderControl(hold_s=5.0)
-        control.level(Lane.HIGH, 0.5, POLICY, 0.0)
-        assert [control.level(Lane.HIGH, 0.41, POLICY, float(second)) for second in range(1, 60)] == [1] * 59
-        assert control.level(Lane.HIGH, 0.39, POLICY, 60.0) == 1
-        assert control.level(Lane.HIGH, 0.39, POLICY, 65.0) == 0
+        control.level(Lane.HIGH, 0.5, FOUR, 0.0)
+        assert [control.level(Lane.HIGH, 0.41, FOUR, float(second)) for second in range(1, 60)] == [1] * 59
+        assert control.level(Lane.HIGH, 0.39, FOUR, 60.0) == 1
+        assert control.level(Lane.HIGH, 0.39, FOUR, 65.0) == 0
 
     def test_a_relapse_starts_the_hold_time_anew(self) -> None:
         control = LadderControl(hold_s=5.0)
-        control.level(Lane.HIGH, 0.5, POLICY, 0.0)
+        control.level(Lane.HIGH, 0.5, FOUR, 0.0)
         fills = {1.0: 0.1, 4.0: 0.45, 5.0: 0.1, 9.0: 0.1}
-        assert [control.level(Lane.HIGH, fill, POLICY, at) for at, fill in fills.items()] == [1, 1, 1, 1]
-        assert control.level(Lane.HIGH, 0.1, POLICY, 10.0) == 0
+        assert [control.level(Lane.HIGH, fill, FOUR, at) for at, fill in fills.items()] == [1, 1, 1, 1]
+        assert control.level(Lane.HIGH, 0.1, FOUR, 10.0) == 0
 
     def test_a_first_request_after_a_quiet_time_is_not_degraded(self) -> None:
         control = LadderControl(hold_s=5.0)
-        control.level(Lane.NORMAL, 1.0, POLICY, 0.0)
-        assert control.level(Lane.NORMAL, 0.0, POLICY, 3600.0) == 0
+        control.level(Lane.NORMAL, 1.0, FOUR, 0.0)
+        assert control.level(Lane.NORMAL, 0.0, FOUR, 3600.0) == 0
 
     def test_lanes_stand_alone(self) -> None:
         control = LadderControl()
-        control.level(Lane.NORMAL, 1.0, POLICY, 0.0)
-        assert control.level(Lane.HIGH, 0.2, POLICY, 0.0) == 0
+        control.level(Lane.NORMAL, 1.0, FOUR, 0.0)
+        assert control.level(Lane.HIGH, 0.2, FOUR, 0.0) == 0
 
     def test_a_shorter_ladder_takes_effect_at_once(self) -> None:
         control = LadderControl()
-        control.level(Lane.HIGH, 1.0, POLICY, 0.0)
-        assert control.level(Lane.HIGH, 1.0, policy(ladder=POLICY.ladder[:2]), 1.0) == 2
+        control.level(Lane.HIGH, 1.0, FOUR, 0.0)
+        assert control.level(Lane.HIGH, 1.0, policy(ladder=FOUR.ladder[:2]), 1.0) == 2
         assert control.level(Lane.HIGH, 1.0, policy(ladder=()), 2.0) == 0
 
     @given(st.lists(st.tuples(st.floats(0, 1.5), st.floats(0, 10)), max_size=40))
@@ -199,15 +225,15 @@ class TestControl:
         control, copy, now, before = LadderControl(hold_s=5.0), LadderControl(hold_s=5.0), 0.0, 0
         for fill, elapsed in path:
             now += elapsed
-            level = control.level(Lane.HIGH, fill, POLICY, now)
-            assert level >= LadderControl().level(Lane.HIGH, fill, POLICY, now)
+            level = control.level(Lane.HIGH, fill, FOUR, now)
+            assert level >= LadderControl().level(Lane.HIGH, fill, FOUR, now)
             assert level >= before - (1 + elapsed // 5.0)
-            assert copy.level(Lane.HIGH, fill, POLICY, now) == level
+            assert copy.level(Lane.HIGH, fill, FOUR, now) == level
             copy.restore(control.encode())
             before = level
 
     @given(st.lists(st.floats(0, 2), min_size=2, max_size=20).map(sorted))
     def test_a_rising_fill_never_lowers_the_rung(self, fills: list[float]) -> None:
         control = LadderControl()
-        levels = [control.level(Lane.LOW, fill, POLICY, float(at)) for at, fill in enumerate(fills)]
+        levels = [control.level(Lane.LOW, fill, FOUR, float(at)) for at, fill in enumerate(fills)]
         assert levels == sorted(levels)

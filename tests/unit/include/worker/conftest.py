@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +13,18 @@ import torch
 from include.contracts.dispatch import Lease, ModelRef
 from include.contracts.workers import Completed, Failed, WorkerMessage
 from include.storage.directory import DirectoryStore
+from include.worker.adapters import AdapterShelf
+from include.worker.assignment import AbandonedError, Assignment
 from include.worker.cache import ModelCache
-from include.worker.executor import Execution, LeaseLostError
+from include.worker.executor import Execution
 from include.worker.leases import LeaseTable
+from include.worker.loop import RenderLoop
+from include.worker.parked import ParkedRenders
 from include.worker.pipeline import Pipeline
 from include.worker.reporter import Identity, Reporter
 from include.worker.results import ResultStore
+from include.worker.slicing import Bounds
+from include.worker.tools import Tools
 from tests.support.tiny_pipeline import tiny_pipeline
 
 
@@ -44,6 +51,21 @@ class Sent:
             on_delivered()
 
 
+class Faulty:
+    """The real pipeline, but that ``before_step`` may raise; it is given the state."""
+
+    def __init__(self, pipeline: Pipeline, before_step: Callable[[Any], None]) -> None:
+        self.pipeline = pipeline
+        self.before_step = before_step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pipeline, name)
+
+    def step(self, state: Any) -> Any:
+        self.before_step(state)
+        return self.pipeline.step(state)
+
+
 class Bench:
     """Executes leases in the calling thread."""
 
@@ -68,26 +90,38 @@ class Bench:
     def fetch(self, ref: ModelRef) -> Path:
         return self.root
 
-    def execute(self, lease: Lease, max_items: int = 8) -> str:
-        """Why the lease was lost, empty if it was not."""
+    def release(self, ref: ModelRef) -> None:
+        return
+
+    def tools(self, **changes: Any) -> Tools:
+        parts = {
+            "cache": self.cache,
+            "results": self.results,
+            "adapters": AdapterShelf(self),
+            "parked": ParkedRenders(self.store),
+        }
+        return Tools(**{**parts, **changes})
+
+    def assignment(self, lease: Lease) -> Assignment:
+        """The lease, offered and begun."""
         self.leases.offer(lease)
-        assert self.leases.take() == lease
-        execution = Execution(
-            lease,
-            leases=self.leases,
-            cache=self.cache,
-            results=self.results,
-            reporter=self.reporter,
-            max_items=max_items,
-            abandon=self.abandon,
-        )
+        assert self.leases.start(lease.lease_id)
+        return Assignment(lease, self.leases, self.reporter, self.abandon)
+
+    def execute(self, lease: Lease, **tools: Any) -> str:
+        """Why the lease was lost, empty if it was not."""
+        assignment = self.assignment(lease)
         try:
-            execution.run()
-        except LeaseLostError as error:
+            for _ in Execution(assignment, self.tools(**tools)).run():
+                pass
+        except AbandonedError as error:
             return str(error)
         finally:
             self.leases.finish(lease.lease_id)
-        return ""
+        return assignment.lost
+
+    def loop(self, bounds: Bounds | None = None, **tools: Any) -> RenderLoop:
+        return RenderLoop(self.leases, self.reporter, self.tools(**tools), self.abandon, bounds or Bounds(), clock=lambda: self.now)
 
     @property
     def completed(self) -> dict[str, Completed]:

@@ -9,7 +9,8 @@ import pytest
 
 from include.contracts.dispatch import ModelRef
 from include.registry.errors import ModelRejectedError, RegistryUnavailableError
-from include.worker.cache import ModelCache, ModelLoadError
+from include.worker.cache import REFUSED_FOR_S, ModelCache, ModelLoadError
+from include.worker.golden import GoldenError
 from include.worker.memory import memory_bytes
 from include.worker.pipeline import Pipeline
 
@@ -25,11 +26,16 @@ class Library:
         self.pipeline = pipeline
         self.loads = 0
         self.error: Exception | None = None
+        self.held: set[str] = set()
         self.go = threading.Event()
         self.go.set()
 
     def fetch(self, ref: ModelRef) -> Path:
+        self.held.add(ref.key)
         return Path(ref.version)
+
+    def release(self, ref: ModelRef) -> None:
+        self.held.discard(ref.key)
 
     def load(self, directory: Path, device: str) -> Pipeline:
         self.loads += 1
@@ -47,7 +53,7 @@ def library(pipeline: Pipeline) -> Library:
 def test_a_version_is_loaded_once(library: Library) -> None:
     cache = ModelCache(library, library.load)
     assert cache.get(ref(1)) is cache.get(ref(1))
-    assert (library.loads, cache.hits, cache.loads) == (1, 1, 1)
+    assert (library.loads, cache.figures.hits, cache.figures.loads) == (1, 1, 1)
     assert cache.warm() == ("tiny/1",) and cache.has(ref(1)) and not cache.has(ref(2))
 
 
@@ -66,6 +72,7 @@ def test_the_version_used_least_recently_goes(library: Library) -> None:
     for number in (1, 2, 1, 3):
         cache.get(ref(number))
     assert cache.warm() == ("tiny/1", "tiny/3")
+    assert library.held == {"tiny/1", "tiny/3"} and cache.figures.evictions == 1
 
 
 def test_memory_bounds_it_too_but_for_the_last_version(library: Library, pipeline: Pipeline) -> None:
@@ -92,13 +99,55 @@ def test_memory_bounds_it_too_but_for_the_last_version(library: Library, pipelin
     ],
 )
 def test_a_failed_load_says_whether_another_try_helps(library: Library, error: Exception, retryable: bool) -> None:
-    cache = ModelCache(library, library.load)
+    now = 0.0
+    cache = ModelCache(library, library.load, clock=lambda: now)
     library.error = error
     with pytest.raises(ModelLoadError, match=re.escape(str(error))) as caught:
         cache.get(ref(1))
-    assert caught.value.retryable is retryable
+    assert caught.value.retryable is retryable and not library.held
+    assert set(cache.refused()) == (set() if retryable else {"tiny/1"})
     library.error = None
+    now += 0.0 if retryable else REFUSED_FOR_S
+    assert cache.get(ref(1)) is library.pipeline and cache.refused() == {}
+
+
+def test_a_refused_version_costs_no_second_load_for_a_while_and_the_old_one_stays(library: Library) -> None:
+    cache, said = ModelCache(library, library.load, max_models=1), []
+    cache.on_change = lambda: said.append((cache.warm(), tuple(cache.refused())))
+    cache.get(ref(1))
+    library.error = ValueError("rotten")
+    for _ in range(3):
+        with pytest.raises(ModelLoadError, match="rotten"):
+            cache.get(ref(2))
+    assert library.loads == 2
+    assert said == [(("tiny/1",), ()), (("tiny/1",), ("tiny/2",))]
+
+
+def test_what_does_not_pass_its_check_is_refused(library: Library) -> None:
+    def check(directory: Path, pipeline: Pipeline) -> None:
+        if directory.name == "2":
+            raise GoldenError("renders something else")
+
+    cache = ModelCache(library, library.load, check=check)
     assert cache.get(ref(1)) is library.pipeline
+    with pytest.raises(ModelLoadError, match="tiny/2 can't be served: renders something else"):
+        cache.get(ref(2))
+    assert cache.warm() == ("tiny/1",) and list(cache.refused()) == ["tiny/2"]
+
+
+def test_a_load_for_which_memory_does_not_do_gets_the_room_of_what_was_not_used_last(library: Library) -> None:
+    cache, loads = ModelCache(library, library.load), []
+
+    def tight(directory: Path, device: str) -> Pipeline:
+        loads.append(directory.name)
+        if len(cache.warm()) > 1:
+            raise MemoryError("no room")
+        return library.pipeline
+
+    cache.loader = tight
+    for number in (1, 2, 3):
+        cache.get(ref(number))
+    assert cache.warm() == ("tiny/2", "tiny/3") and loads == ["1", "2", "3", "3"]
 
 
 def test_versions_with_the_same_files_share_one_load_and_are_both_warm(library: Library) -> None:
@@ -107,5 +156,5 @@ def test_versions_with_the_same_files_share_one_load_and_are_both_warm(library: 
     twin = first.model_copy(update={"version": "2"})
     assert cache.get(first) is not None and not cache.has(twin)
     assert cache.get(twin) is cache.get(first)
-    assert cache.loads == 1
+    assert cache.figures.loads == 1
     assert set(cache.warm()) == {first.key, twin.key}

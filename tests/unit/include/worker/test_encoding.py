@@ -5,6 +5,7 @@ import io
 import pytest
 from PIL import Image
 
+from include.contracts.dispatch import AdapterRef
 from include.contracts.requests import ImageFormat
 from include.worker.encoding import encode_image, parameters_of, read_parameters, scaled_up
 from include.worker.render import Item
@@ -54,3 +55,11 @@ def test_an_image_that_renders_as_asked_is_left_alone() -> None:
     image = Image.effect_noise((16, 16), 50)
     assert scaled_up(image, render_task()) is image
     assert "upscaled_to" not in parameters_of(Item(render_task(), 0), REF)
+
+
+def test_adapters_and_the_image_it_started_from_are_among_the_parameters() -> None:
+    task = render_task(adapters=(AdapterRef(model=REF, weight=0.5),), init_image="inputs/acme/a.png", strength=0.4)
+    parameters = parameters_of(Item(task, 0), REF)
+    assert parameters["adapters"] == [{"name": REF.name, "version": REF.version, "digest": REF.digest, "weight": 0.5}]
+    assert (parameters["init_image"], parameters["strength"]) == ("inputs/acme/a.png", 0.4)
+    assert not {"adapters", "init_image", "strength"} & parameters_of(Item(render_task(), 0), REF).keys()

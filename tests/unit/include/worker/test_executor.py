@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from PIL import Image
 
-from include.contracts.dispatch import Revoke
+from include.contracts.dispatch import BatchKey, ModelRef, RenderTask, Revoke
 from include.contracts.errors import ReasonCode
-from include.contracts.objects import image_key
+from include.contracts.events import ImageResult
+from include.contracts.objects import image_key, preview_key
 from include.contracts.requests import ImageFormat
 from include.contracts.workers import RenderProgress, Started
 from include.registry.errors import ModelRejectedError
 from include.storage import StoreUnavailable
 from include.worker.encoding import read_parameters
 from include.worker.pipeline import Pipeline
+from include.worker.ports import Encoded, Found, NoParityGate, NoResultCache, NoSafetyChecker, Ports, SafetyMode
+from include.worker.previews import PreviewWriter
 from include.worker.render import items_of
 from tests.support.leases import lease_of, render_task
-from tests.unit.include.worker.conftest import Bench
-
-
-class Faulty:
-    """The real pipeline, but that ``before_step`` may raise; it is given the state."""
-
-    def __init__(self, pipeline: Pipeline, before_step: Callable[[Any], None]) -> None:
-        self.pipeline = pipeline
-        self.before_step = before_step
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.pipeline, name)
-
-    def step(self, state: Any) -> Any:
-        self.before_step(state)
-        return self.pipeline.step(state)
+from tests.support.waiting import wait_for
+from tests.unit.include.worker.conftest import Bench, Faulty
 
 
 def lease(bench: Bench, *tasks: Any, **values: Any) -> Any:
@@ -127,7 +116,7 @@ def test_a_revoked_request_costs_no_further_step_and_says_nothing(bench: Bench) 
 
     def revoke_at_second(state: Any) -> None:
         sizes.append(len(state.latents))
-        if state.step == 1:
+        if min(state.progress) == 1:
             bench.leases.revoke(Revoke(lease_id=work.lease_id, worker_id="worker-0", pool="standard", request_ids=(cancelled.request_id,)))
 
     bench.pipeline = Faulty(bench.pipeline, revoke_at_second)  # type: ignore[assignment]
@@ -142,7 +131,7 @@ def test_a_lease_that_expires_in_mid_render_is_left_at_the_next_step(bench: Benc
     steps: list[int] = []
 
     def late(state: Any) -> None:
-        steps.append(state.step)
+        steps.append(min(state.progress))
         bench.now += 12
 
     bench.pipeline = Faulty(bench.pipeline, late)  # type: ignore[assignment]
@@ -154,7 +143,7 @@ def test_a_lease_that_expires_in_mid_render_is_left_at_the_next_step(bench: Benc
 
 
 def test_progress_that_arrives_keeps_a_slow_lease_alive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.worker.executor.REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("include.worker.assignment.REPORT_EVERY_S", 0.0)
 
     def slow(_: Any) -> None:
         bench.now += 12
@@ -216,7 +205,7 @@ class TestStoredImages:
         bench.pipeline = Faulty(bench.pipeline, lambda state: rendered.append(len(state.latents)))  # type: ignore[assignment]
         bench.cache = type(bench.cache)(bench, lambda directory, device: bench.pipeline)
         bench.execute(lease(bench, whole, half, attempt=2))
-        assert set(rendered) == {2}
+        assert set(rendered) == {1}  # the image that is there is not rendered again
         again = bench.completed[whole.request_id]
         assert again.cached and again.images == first.images
         assert not bench.completed[half.request_id].cached
@@ -249,3 +238,145 @@ class TestStoredImages:
 def test_items_of_a_lease_are_all_its_images() -> None:
     tasks = [render_task("a", images=2), render_task("b")]
     assert [(item.task.request_id, item.index) for item in items_of(tasks)] == [("a", 0), ("a", 1), ("b", 0)]
+
+
+class TestPorts:
+    def test_a_shape_whose_batches_differ_renders_one_by_one_and_says_so(self, bench: Bench) -> None:
+        class Doubtful(NoParityGate):
+            checked: ClassVar[list[int]] = []
+
+            def allows(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int | None:
+                return None if not self.checked else 1
+
+            def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int:
+                self.checked.append(size)
+                return 1
+
+        sizes: list[int] = []
+        bench.pipeline = Faulty(bench.pipeline, lambda state: sizes.append(len(state.latents)))  # type: ignore[assignment]
+        tasks = [render_task(steps=1), render_task(steps=1, images=2)]
+        bench.execute(lease(bench, *tasks), ports=Ports(parity=Doubtful()))
+        assert sizes == [1, 1, 1] and Doubtful.checked == [3]
+        for task in tasks:
+            (note,) = bench.completed[task.request_id].usage.notes
+            assert "rendered 1 at a time" in note and "torch-eager" in note
+
+    def test_what_a_cache_finds_is_not_rendered_and_is_disclosed(self, bench: Bench) -> None:
+        task, other = render_task(images=2), render_task()
+        bench.execute(lease(bench, task))
+        first = bench.completed[task.request_id].images
+        remembered: list[str] = []
+
+        class Near(NoResultCache):
+            def find(self, task: RenderTask, index: int, model: ModelRef, pipeline: Pipeline) -> Found | None:
+                return Found(first[index], "near", ("an earlier image",)) if task.request_id != other.request_id else None
+
+            def remember(self, task: RenderTask, image: ImageResult, model: ModelRef, pipeline: Pipeline) -> None:
+                remembered.append(task.request_id)
+
+        repeat = render_task(images=2)
+        bench.execute(lease(bench, repeat, other), ports=Ports(results=Near()))
+        done = bench.completed[repeat.request_id]
+        assert done.cached and done.images == first and done.degraded == ("an earlier image",)
+        assert (done.usage.cache_hits, done.usage.steps, done.usage.gpu_seconds) == (("near",), 0, 0)
+        assert not bench.completed[other.request_id].cached and remembered == [other.request_id]
+
+    @pytest.mark.parametrize("mode", [SafetyMode.FLAG, SafetyMode.BLOCK])
+    def test_a_flagged_image_is_flagged_or_its_request_fails(self, bench: Bench, mode: SafetyMode) -> None:
+        looks = iter([(), ("gore",)])
+
+        class Checker:
+            def __init__(self) -> None:
+                self.mode = mode
+
+            def check(self, images: Sequence[Image.Image]) -> list[tuple[str, ...]]:
+                return [next(looks) for _ in images]
+
+        good, bad = render_task(), render_task()
+        bench.execute(lease(bench, good, bad), ports=Ports(safety=Checker()))
+        assert bench.completed[good.request_id].images[0].flags == ()
+        if mode is SafetyMode.FLAG:
+            assert bench.completed[bad.request_id].images[0].flags == ("gore",)
+            return
+        failed = bench.failed[bad.request_id]
+        assert (failed.reason.code, failed.retryable) == (ReasonCode.UNSAFE_CONTENT, False)
+        assert "gore" in failed.reason.message and list(bench.store.list(f"images/acme/{bad.request_id}")) == []
+
+    def test_a_checker_that_fails_lets_nothing_pass(self, bench: Bench) -> None:
+        class Broken(NoSafetyChecker):
+            mode = SafetyMode.FLAG
+
+            def check(self, images: Sequence[Image.Image]) -> list[tuple[str, ...]]:
+                raise RuntimeError("no classifier")
+
+        task = render_task()
+        bench.execute(lease(bench, task), ports=Ports(safety=Broken()))
+        assert bench.failed[task.request_id].reason.code is ReasonCode.RENDER_FAILED
+        assert list(bench.store.list("images/")) == []
+
+    def test_an_encoder_with_a_cache_is_disclosed_by_request(self, bench: Bench) -> None:
+        class Half:
+            def encode(self, pipeline: Any, model: Any, prompts: Any, negatives: Any, guidance: Any) -> Encoded:
+                return Encoded(pipeline.encode(prompts, negatives, guidance), [prompt == "known" for prompt in prompts])
+
+        known, fresh = render_task(prompt="known"), render_task(prompt="fresh")
+        bench.execute(lease(bench, known, fresh), ports=Ports(prompts=Half()))
+        assert bench.completed[known.request_id].usage.cache_hits == ("prompt",)
+        assert bench.completed[fresh.request_id].usage.cache_hits == ()
+
+
+class TestImageToImage:
+    def start(self, bench: Bench, key: str, data: bytes | None = None) -> str:
+        buffer = io.BytesIO()
+        Image.new("RGB", (40, 40), "red").save(buffer, "PNG")
+        bench.store.put_if_absent(key, data or buffer.getvalue(), "image/png")
+        return key
+
+    def test_only_the_steps_that_the_strength_leaves_are_run(self, bench: Bench) -> None:
+        task = render_task(steps=8, strength=0.5, init_image=self.start(bench, "inputs/acme/red.png"))
+        bench.execute(lease(bench, task))
+        assert bench.completed[task.request_id].usage.steps == 4
+
+    def test_a_bad_image_fails_its_own_request(self, bench: Bench) -> None:
+        good, bad, missing = (
+            render_task(strength=0.5, init_image=key)
+            for key in (self.start(bench, "inputs/acme/red.png"), self.start(bench, "inputs/acme/bad.png", b"x"), "inputs/acme/none.png")
+        )
+        bench.execute(lease(bench, bad, good, missing))
+        assert bench.completed.keys() == {good.request_id}
+        for task in (bad, missing):
+            failed = bench.failed[task.request_id]
+            assert (failed.reason.code, failed.retryable) == (ReasonCode.INVALID_FIELD, False)
+            assert "init_image" in failed.reason.message
+
+
+def test_running_requests_show_how_they_look_to_become(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("include.worker.assignment.REPORT_EVERY_S", 0.0)
+    previews = PreviewWriter(bench.store)
+    task = render_task(steps=4, images=2)
+    seen: list[bytes] = []
+
+    def look(state: Any) -> None:
+        if min(state.progress) == 2:
+            seen.append(wait_for(lambda: bench.store.head(preview_key("acme", task.request_id)) and previews.idle, 10) and b"seen")
+
+    bench.pipeline = Faulty(bench.pipeline, look)  # type: ignore[assignment]
+    bench.execute(lease(bench, task), previews=previews)
+    previews.close(10)
+    assert seen and task.request_id in bench.completed
+    named = {key for message in bench.sent.messages if isinstance(message, RenderProgress) for key in message.progress.previews}
+    assert named == {preview_key("acme", task.request_id)}
+    assert list(bench.store.list("previews/")) == []
+
+
+def test_a_preview_that_fails_does_not_cost_the_render(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Blind(Faulty):
+        def preview(self, state: Any) -> Any:
+            raise RuntimeError("no preview")
+
+    monkeypatch.setattr("include.worker.assignment.REPORT_EVERY_S", 0.0)
+    bench.pipeline = Blind(bench.pipeline, lambda _: None)  # type: ignore[assignment]
+    previews, task = PreviewWriter(bench.store), render_task()
+    bench.execute(lease(bench, task), previews=previews)
+    previews.close(10)
+    assert task.request_id in bench.completed

@@ -38,7 +38,9 @@ def revoke(lease, *requests: str) -> Revoke:
 def test_leases_are_taken_in_order_and_known_until_finished(table: LeaseTable, clock: Clock) -> None:
     first, second = lease_at(clock), lease_at(clock)
     assert [table.offer(lease) for lease in (first, second, first)] == [Offer.ACCEPTED, Offer.ACCEPTED, Offer.HELD]
-    assert table.take() == first
+    assert table.wait() and table.waiting() == [first, second]
+    assert table.start(first.lease_id) and not table.start(first.lease_id)
+    assert table.waiting() == [second]
     assert table.held() == (first.lease_id, second.lease_id)
     table.finish(first.lease_id)
     assert table.held() == (second.lease_id,)
@@ -72,7 +74,7 @@ def test_a_waiting_lease_ends_with_its_last_request(table: LeaseTable, clock: Cl
 def test_a_running_lease_is_told_what_was_revoked(table: LeaseTable, clock: Clock) -> None:
     lease = lease_at(clock, "r-1", "r-2")
     table.offer(lease)
-    table.take()
+    table.start(lease.lease_id)
     table.revoke(revoke(lease, "r-2"))
     assert table.revoked(lease.lease_id) == {"r-2"}
     table.revoke(revoke(lease))
@@ -83,32 +85,31 @@ def test_closing_hands_back_what_waits_and_ends_the_renderer(table: LeaseTable, 
     running, waiting = lease_at(clock), lease_at(clock)
     table.offer(running)
     table.offer(waiting)
-    table.take()
-    taken: list[object] = []
+    table.start(running.lease_id)
+    answers: list[bool] = []
+    renderer = threading.Thread(target=lambda: answers.append(table.wait()))
     assert table.close() == (waiting.lease_id,)
-    renderer = threading.Thread(target=lambda: taken.append(table.take()))
     renderer.start()
     renderer.join(10)
-    assert taken == [None]
+    assert answers == [False] and not table.start(waiting.lease_id)
     assert table.held() == (running.lease_id,)
     assert table.offer(lease_at(clock)) is Offer.CLOSED
 
 
 def test_a_renderer_that_waits_is_woken_by_an_offer(table: LeaseTable, clock: Clock) -> None:
-    taken: list[object] = []
-    renderer = threading.Thread(target=lambda: taken.append(table.take()))
+    answers: list[bool] = []
+    renderer = threading.Thread(target=lambda: answers.append(table.wait()))
     renderer.start()
-    lease = lease_at(clock)
-    table.offer(lease)
+    table.offer(lease_at(clock))
     renderer.join(10)
-    assert taken == [lease]
+    assert answers == [True]
 
 
 def test_the_memory_of_answers_is_bounded(table: LeaseTable, clock: Clock) -> None:
     leases = [lease_at(clock) for _ in range(REMEMBERED + 1)]
     for lease in leases:
         table.offer(lease)
-        table.take()
+        table.start(lease.lease_id)
         table.finish(lease.lease_id)
     assert table.offer(leases[-1]) is Offer.ANSWERED
     assert table.offer(leases[0]) is Offer.ACCEPTED

@@ -10,9 +10,10 @@ from tests.support.registry import DEFAULTS
 from tests.unit.include.worker.conftest import Bench
 
 
-def route(name: str, version: int | None, *, is_default: bool = False) -> bytes:
+def route(name: str, version: int | None, *, is_default: bool = False, adapter_of: str | None = None) -> bytes:
     ref = ModelRef(name=name, version=str(version), digest=f"{hash((name, version)) % 2**64:064x}", source="mlflow-artifacts:/x")
-    message = ModelRoute(at=1.0, name=name, champion=ref if version else None, defaults=DEFAULTS, is_default=is_default)
+    champion = ref if version else None
+    message = ModelRoute(at=1.0, name=name, champion=champion, defaults=DEFAULTS, is_default=is_default, adapter_of=adapter_of)
     return message.model_dump_json().encode()
 
 
@@ -20,11 +21,12 @@ class Ahead:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.now = 0.0
-        self.loaded = 0
-        self.prefetcher = Prefetcher(bench.cache, self.count, max_models=2, clock=lambda: self.now)
+        self.changes = 0
+        bench.cache.on_change = self.count
+        self.prefetcher = Prefetcher(bench.cache, max_models=2, clock=lambda: self.now)
 
     def count(self) -> None:
-        self.loaded += 1
+        self.changes += 1
 
 
 @pytest.fixture
@@ -37,7 +39,12 @@ def test_only_the_newest_champion_of_a_model_is_loaded(ahead: Ahead) -> None:
         ahead.prefetcher.note(value)
     assert ahead.prefetcher.load_next()
     assert not ahead.prefetcher.load_next()
-    assert ahead.bench.cache.warm() == ("emoji/2",) and ahead.loaded == 1
+    assert ahead.bench.cache.warm() == ("emoji/2",) and ahead.changes == 1
+
+
+def test_an_adapter_is_not_loaded_as_a_model(ahead: Ahead) -> None:
+    ahead.prefetcher.note(route("ink", 1, adapter_of="emoji"))
+    assert not ahead.prefetcher.load_next()
 
 
 def test_a_model_taken_out_of_service_is_not_loaded(ahead: Ahead) -> None:
@@ -57,7 +64,7 @@ def test_a_champion_that_is_warm_already_is_no_news(ahead: Ahead) -> None:
     for _ in range(2):
         ahead.prefetcher.note(route("emoji", 1))
         ahead.prefetcher.load_next()
-    assert ahead.loaded == 1
+    assert ahead.changes == 1
 
 
 def test_it_tries_again_later_where_that_may_help_and_not_where_it_can_not(ahead: Ahead, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,4 +83,5 @@ def test_it_tries_again_later_where_that_may_help_and_not_where_it_can_not(ahead
     assert ahead.prefetcher.load_next()
     ahead.now += 1000
     assert not ahead.prefetcher.load_next()
-    assert len(calls) == 2 and ahead.loaded == 0
+    assert len(calls) == 2 and ahead.bench.cache.warm() == ()
+    assert list(ahead.bench.cache.refused()) == ["emoji/1"]

@@ -15,9 +15,13 @@ TOLERANCE = 2  #: levels of 255, for the last bits that differ between batch siz
 
 
 def finish(render: Render) -> list[Image]:
-    while not render.done:
-        render.advance()
-    return [image for _, image in render.images()]
+    """The images in the order of the items."""
+    order, images = {item: position for position, item in enumerate(render.items)}, []
+    while render.items:
+        if not render.finished:
+            render.advance()
+        images += render.take_images()
+    return [image for _, image in sorted(images, key=lambda pair: order[pair[0]])]
 
 
 def alike(one: Image, other: Image) -> bool:
@@ -38,31 +42,72 @@ def test_a_batch_gives_each_item_the_image_it_would_get_alone(pipeline: Pipeline
 def test_the_steps_are_the_callers(pipeline: Pipeline) -> None:
     render = Render(pipeline, items_of([render_task(steps=3)]))
     steps = []
-    while not render.done:
-        steps.append(render.step)
+    (item,) = render.items
+    while not render.finished:
+        steps.append(render.progress)
         render.advance()
-    assert steps == [0, 1, 2] and render.step == render.steps == 3
-    assert render.device_s > 0
+    assert steps == [(0,), (1,), (2,)] and render.progress == (render.steps,) == (3,)
+    assert item.ran == 3 and item.device_s > 0
 
 
 def test_a_dropped_request_leaves_the_others_as_they_were(pipeline: Pipeline) -> None:
     tasks = [render_task(prompt="sun"), render_task(prompt="moon", images=2), render_task(prompt="star")]
     render = Render(pipeline, items_of(tasks))
     render.advance()
-    render.drop({tasks[1].request_id})
-    kept = finish(render)
+    render.drop(lambda item: item.task is tasks[1])
     assert [item.task.prompt for item in render.items] == ["sun", "star"]
+    kept = finish(render)
     assert all(alike(one, other) for one, other in zip(kept, alone(pipeline, [tasks[0], tasks[2]]), strict=True))
 
 
-def test_a_render_without_items_is_done(pipeline: Pipeline) -> None:
-    task = render_task()
-    for advanced in (False, True):
-        render = Render(pipeline, items_of([task]))
-        if advanced:
-            render.advance()
-        render.drop({task.request_id})
-        assert render.done and render.images() == []
+@pytest.mark.parametrize("advanced", [False, True])
+def test_a_render_without_items_has_nothing_left(pipeline: Pipeline, advanced: bool) -> None:
+    render = Render(pipeline, items_of([render_task()]))
+    if advanced:
+        render.advance()
+    render.drop(lambda _: True)
+    assert render.left == 0 and render.take_images() == [] and not render.finished
+
+
+def test_items_that_join_end_on_their_own(pipeline: Pipeline) -> None:
+    first, second = items_of([render_task(prompt="sun", steps=4)]), items_of([render_task(prompt="moon", steps=4)])
+    render = Render(pipeline, first)
+    render.advance()
+    render.advance()
+    render.join(Render(pipeline, second))
+    assert render.progress == (2, 0) and render.left == 6
+    together = []
+    while render.items:
+        render.advance()
+        together += render.take_images()
+    assert [item for item, _ in together] == [*first, *second]
+    apart = alone(pipeline, [first[0].task, second[0].task])
+    assert all(alike(image, other) for (_, image), other in zip(together, apart, strict=True))
+    assert [item.ran for item, _ in together] == [4, 4]
+
+
+def test_a_part_goes_on_from_where_the_whole_was(pipeline: Pipeline) -> None:
+    tasks = [render_task(prompt="sun"), render_task(prompt="moon")]
+    render = Render(pipeline, items_of(tasks))
+    render.advance()
+    part = render.part([1])
+    assert part.progress == (1,) and part.items == render.items[1:]
+    assert alike(finish(part)[0], alone(pipeline, tasks)[1])
+
+
+def test_a_call_is_charged_to_the_items_that_it_was_for(pipeline: Pipeline) -> None:
+    late, early = items_of([render_task(), render_task()])
+    render = Render(pipeline, [early])
+    for _ in range(3):
+        render.advance()
+    spent = early.device_s
+    other = Render(pipeline, [late])
+    other.begin()
+    assert late.device_s > 0 and early.device_s == spent
+    render.join(other)
+    before = (early.device_s, late.device_s)
+    render.advance()
+    assert early.device_s - before[0] == pytest.approx(late.device_s - before[1])
 
 
 def test_seeds_count_on_and_wrap() -> None:
@@ -79,4 +124,4 @@ def test_a_shape_the_model_can_not_do_is_a_value_error(pipeline: Pipeline) -> No
             raise ValueError("width 24 must be a multiple of 16")
 
     with pytest.raises(ValueError, match="multiple of 16"):
-        Render(Odd(), items_of([render_task()])).start()  # type: ignore[arg-type]
+        Render(Odd(), items_of([render_task()])).begin()  # type: ignore[arg-type]

@@ -31,6 +31,16 @@ def test_a_delivered_heartbeat_renews_what_it_names(bench: Bench) -> None:
     assert bench.leases.expired(lease.lease_id)
 
 
+def test_a_heartbeat_does_not_renew_what_has_begun(bench: Bench) -> None:
+    lease = lease_of(render_task(), expires_at=bench.now + 30)
+    bench.leases.offer(lease)
+    bench.leases.start(lease.lease_id)
+    bench.now += 20
+    bench.reporter.credit()
+    bench.now += 11
+    assert bench.leases.expired(lease.lease_id)
+
+
 def test_heartbeats_do_not_pile_up_while_the_broker_is_away(bench: Bench) -> None:
     bench.sent.away = True
     for _ in range(100):

@@ -1,0 +1,86 @@
+"""The object store through the gateway: the objects of the leases that this worker holds, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import httpx
+
+from include.storage import (
+    InvalidKeyError,
+    ObjectInfo,
+    ObjectMissingError,
+    ObjectStore,
+    PutResult,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailable,
+)
+from include.storage.base import check_key
+from include.worker.edge_client import CredentialRefusedError, EdgeClient, words_of
+
+DIGEST = "X-Atelier-Sha256"
+
+
+class EdgeStore(ObjectStore):
+    """What the worker may not read is missing, as far as it can tell; what it may not write raises :class:`StoreRefusedError`."""
+
+    def __init__(self, client: EdgeClient) -> None:
+        self.client = client
+
+    def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
+        answer = self._call("PUT", key, content=data, headers={"If-None-Match": "*", "Content-Type": media_type})
+        if not answer.is_success:
+            self._fail(key, answer)
+        return PutResult(**answer.json())
+
+    def put(self, key: str, data: bytes, media_type: str) -> None:
+        answer = self._call("PUT", key, content=data, headers={"Content-Type": media_type})
+        if not answer.is_success:
+            self._fail(key, answer)
+
+    def get(self, key: str) -> bytes:
+        answer = self._call("GET", key)
+        if answer.status_code in (403, 404):
+            raise ObjectMissingError(f"no object {self.url(key)}")
+        if not answer.is_success:
+            self._fail(key, answer)
+        return answer.content
+
+    def head(self, key: str) -> ObjectInfo | None:
+        answer = self._call("HEAD", key)
+        if answer.status_code in (403, 404):
+            return None
+        if not answer.is_success:
+            self._fail(key, answer)
+        headers = answer.headers
+        return ObjectInfo(key=key, size=int(headers["Content-Length"]), sha256=headers[DIGEST], media_type=headers["Content-Type"])
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        raise StoreError("a worker behind a gateway lists no objects: it knows the keys of its leases")
+
+    def delete(self, key: str) -> None:
+        answer = self._call("DELETE", key)
+        if not answer.is_success:
+            self._fail(key, answer)
+
+    def url(self, key: str) -> str:
+        return f"{self.client.gateway}/v1/edge/objects/{quote(check_key(key))}"
+
+    def _call(self, method: str, key: str, **content: Any) -> httpx.Response:
+        try:
+            return self.client.call(method, f"objects/{quote(check_key(key))}", **content)
+        except (httpx.HTTPError, CredentialRefusedError) as error:
+            raise StoreUnavailable(f"{method} {self.url(key)}: {error or type(error).__name__}") from error
+
+    def _fail(self, key: str, answer: httpx.Response) -> NoReturn:
+        words = f"{self.url(key)}: {words_of(answer)}"
+        if answer.status_code == 403:
+            raise StoreRefusedError(words)
+        if answer.status_code == 422:
+            raise InvalidKeyError(words)
+        if answer.status_code == 413:
+            raise StoreError(words)
+        raise StoreUnavailable(words)
