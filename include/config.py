@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     cell: str = Field("cell-0", description="The cell (one scheduler and its pools) that this installation serves.")
     model_name: str = Field("emoji", description="Registered model that a request gets when it names none.")
     worker_count: int = Field(2, ge=0, le=64, description="CPU workers that the local profile starts.")
+    worker_backend: str = Field(
+        "torch-eager", description="What the local profile's workers render with: a name that `atelier doctor` knows, or auto to measure."
+    )
     worker_pool: str = Field("standard", description="Pool of the local profile's workers.")
     other_pools: str = Field(
         "", description="The cell's further pools, comma-separated, such as edge.", pattern=r"^([A-Za-z0-9._-]+(,|$))*$"

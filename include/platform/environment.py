@@ -35,7 +35,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     values |= {"home": settings.home.resolve(), "jars": settings.jars.resolve()}
-    return {f"ATELIER_{name.upper()}": text(value) for name, value in values.items()}
+    return {f"ATELIER_{name.upper()}": text(value) for name, value in values.items() if value is not None}
 
 
 def shared_environment(settings: Settings, service: str) -> dict[str, str]:

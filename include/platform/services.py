@@ -28,7 +28,9 @@ def worker_services(settings: Settings) -> list[Service]:
     def service(worker_id: str) -> Service:
         return Service(
             name=worker_id,
-            command=_module("include.worker", "--pool", settings.worker_pool, "--worker-id", worker_id),
+            command=_module(
+                "include.worker", "--pool", settings.worker_pool, "--worker-id", worker_id, "--backend", settings.worker_backend
+            ),
             env=ONE_THREAD,
             depends_on=("kafka", "store"),
             check=lambda: check(worker_id),

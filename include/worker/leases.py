@@ -105,10 +105,12 @@ class LeaseTable:
             return set(held.revoked) if held else set()
 
     def renew(self, lease_ids: Iterable[str], sent_at: float) -> None:
-        """The router has, from ``sent_at`` on, reason to believe that these live."""
+        """The router has, from ``sent_at`` on, reason to believe that these live. What had expired by then is not revived: a worker that
+        was stopped may say that it goes on before it has looked at the clock."""
         with self._lock:
             for held in filter(None, map(self._held.get, lease_ids)):
-                held.expires_at = max(held.expires_at, sent_at + held.lease.lease_s)
+                if sent_at <= held.expires_at:
+                    held.expires_at = max(held.expires_at, sent_at + held.lease.lease_s)
 
     def expired(self, lease_id: str) -> bool:
         with self._lock:

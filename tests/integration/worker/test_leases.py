@@ -169,7 +169,7 @@ def _clock(router: Router) -> list[Goodbye]:
 
 
 def test_sigterm_finishes_the_running_batch_and_hands_back_the_waiting_one(workers: Workers, router: Router, model: ModelRef) -> None:
-    worker = workers.start_process()
+    worker = workers.start_process("worker-0", "--drain-s", "90")
     hello = router.hello()
     running, waiting = (router.lease(hello, render_task(**LONG), model=model) for _ in range(2))
     router.wait(RenderProgress, lease_id=running.lease_id)
@@ -195,10 +195,10 @@ def test_what_a_drained_worker_had_begun_goes_on_elsewhere_to_the_same_image(
     workers: Workers, router: Router, model: ModelRef, store: ObjectStore
 ) -> None:
     workers.settings = workers.settings.model_copy(update={"result_cache_s": 0.0})  # the comparison is with a render of its own
-    task = render_task(**LONG)
+    task = render_task(**{**LONG, "images": 8})
     first = workers.start("worker-a", drain_s=0.0)
     lease = router.lease(router.hello("worker-a"), task, model=model)
-    router.wait(RenderProgress, lease_id=lease.lease_id)
+    wait_for(lambda: any(message.progress.step > 0 for message in router.messages(RenderProgress)), 60, "a step done")
     first.stop.set()
     router.wait(Goodbye, worker_id="worker-a")
     assert list(store.list("parked/")) == [parked_key(task.tenant, task.request_id)]

@@ -61,6 +61,14 @@ def test_only_a_report_that_arrived_renews(table: LeaseTable, clock: Clock) -> N
     assert table.expired(lease.lease_id)
 
 
+def test_a_report_made_after_its_end_does_not_revive_a_lease(table: LeaseTable, clock: Clock) -> None:
+    lease = lease_at(clock)
+    table.offer(lease)
+    clock.now += 31
+    table.renew([lease.lease_id], sent_at=clock.now)
+    assert table.expired(lease.lease_id)
+
+
 def test_a_waiting_lease_ends_with_its_last_request(table: LeaseTable, clock: Clock) -> None:
     lease = lease_at(clock, "r-1", "r-2")
     table.offer(lease)
