@@ -15,6 +15,9 @@ from include.demo.rollback import Stream, calm_waits, switch_and_roll_back
 from include.demo.sending import Sender
 from include.demo.steps import StepFailedError
 from include.demo.traffic import check_gateway_images, run_traffic
+from include.demo.worker_acts import play_worker_acts
+from include.demo.worker_figures import acts_in_words
+from include.demo.worker_judging import worker_faults
 from include.storage import open_store
 
 FIRST_SEED, SECOND_SEED = 1, 2
@@ -32,6 +35,7 @@ def play(outcome: Outcome, console: Console) -> None:
         _roll_back(outcome, lifecycle, observer, sender, console)
         if outcome.options.burst_seconds:
             _burst(outcome, observer, sender, console)
+        _try_workers(outcome, observer, sender, console)
 
 
 def _bring_up(outcome: Outcome) -> None:
@@ -136,3 +140,10 @@ def _burst_size(outcome: Outcome, observer: Observer) -> BurstSize:
     ended = [verdict.event for verdict in outcome.traffic.good() if verdict.event is not None] if outcome.traffic else []
     capacity = measure_capacity(ended, default_route(outcome.settings), workers)
     return BurstSize(run=outcome.options.run, capacity=capacity, seconds=outcome.options.burst_seconds)
+
+
+def _try_workers(outcome: Outcome, observer: Observer, sender: Sender, console: Console) -> None:
+    with outcome.steps.step("Watch a render, cancel one in the middle, kill a worker in the middle of others") as step:
+        acts = outcome.workers = play_worker_acts(outcome.settings, outcome.options.run, observer, sender, console)
+        outcome.faults += worker_faults(acts)
+        step.note = acts_in_words(acts)

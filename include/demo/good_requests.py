@@ -42,14 +42,20 @@ def good_requests(run: str, count: int, scenario: str | None = None) -> list[Pla
     :param scenario: one that is on offer; one request in eight names it
     """
     numbered = enumerate(islice(zip(_routes(), cycle(PROMPTS), cycle(EXTRAS), strict=False), count))
-    return [_good(f"{run}-{number:03}", *route, prompt, _extras(extras, scenario, number)) for number, (route, prompt, extras) in numbered]
+    return [
+        good_request(f"{run}-{number:03}", *route, prompt, _extras(extras, scenario, number))
+        for number, (route, prompt, extras) in numbered
+    ]
 
 
 def _extras(extras: dict[str, Any], scenario: str | None, number: int) -> dict[str, Any]:
     return {"scenario": scenario} if scenario and number % 8 == 5 else extras
 
 
-def _good(request_id: str, tenant: str, tier: Tier, way: Way, service_class: ServiceClass, prompt: str, extras: dict[str, Any]) -> Planned:
+def good_request(
+    request_id: str, tenant: str, tier: Tier, way: Way, service_class: ServiceClass, prompt: str, extras: dict[str, Any]
+) -> Planned:
+    """With a seed of its own, so that no cache answers it with an image of an earlier demo."""
     fields = {"prompt": prompt, "seed": zlib.crc32(request_id.encode()), **extras}
     value = gateway_body(request_id, fields) if way is Way.GATEWAY else kafka_value(request_id, tenant, tier, fields)
     return Planned(

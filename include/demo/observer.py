@@ -13,9 +13,20 @@ from typing import Self, TypeVar
 from include.client.reader import RecentIds, Record, Start, TopicReader, parse_event, parse_shares
 from include.config import Settings
 from include.contracts import topics
+from include.contracts.control import ModelRoute, control_messages
 from include.contracts.dead_letters import DeadLetter
 from include.contracts.events import SharesEvent, StatusEvent
-from include.contracts.workers import Completed, Credit, Failed, Goodbye, Hello, Started, WorkerMessage, worker_messages
+from include.contracts.workers import (
+    Completed,
+    Credit,
+    Failed,
+    Goodbye,
+    Hello,
+    RenderProgress,
+    Started,
+    WorkerMessage,
+    worker_messages,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +48,24 @@ class WorkerView:
     failed: int = 0
     utilisation: float | None = None
     last_at: float = 0.0
+    started_at: float = 0.0  #: when its process said that it is there
     gone: bool = False
+
+
+@dataclass
+class RenderView:
+    """A lease as its worker's messages show it; times in seconds since 1970."""
+
+    worker_id: str
+    started_at: float
+    step: int = 0  #: the last that was reported
+    step_at: float = 0.0
+    freed_at: float | None = None  #: when the worker said that it holds the lease no more
+
+    @property
+    def step_s(self) -> float | None:
+        """Seconds that a step took so far; None before the first report."""
+        return (self.step_at - self.started_at) / self.step if self.step else None
 
 
 @dataclass
@@ -47,7 +75,9 @@ class Seen:
     events: dict[str, list[StatusEvent]] = field(default_factory=lambda: defaultdict(list))
     dead_letters: list[DeadLetter] = field(default_factory=list)
     workers: dict[str, WorkerView] = field(default_factory=dict)
+    renders: dict[str, RenderView] = field(default_factory=dict)  #: by lease
     shares: list[SharesEvent] = field(default_factory=list)
+    routes: list[ModelRoute] = field(default_factory=list)  #: as the registry watcher sent them
 
     def newest(self, request_id: str) -> StatusEvent | None:
         """The terminal event where there is one, else the last."""
@@ -71,6 +101,7 @@ class Observer:
             topics.EVENTS: self._on_event,
             topics.DEAD_LETTERS: self._on_dead_letter,
             topics.WORKERS: self._on_worker,
+            topics.CONTROL: self._on_control,
         }
         self._threads = [
             threading.Thread(target=self._follow, args=(TopicReader(settings, topic, Start.END), handle), name=f"demo-{topic}", daemon=True)
@@ -129,12 +160,18 @@ class Observer:
         message = worker_messages.validate_json(record.value or b"")
         view = self._seen.workers.setdefault(message.worker_id, WorkerView(message.worker_id, message.pool))
         update_worker(view, message)
+        update_renders(self._seen.renders, message)
+
+    def _on_control(self, record: Record) -> None:
+        message = control_messages.validate_json(record.value) if record.value else None
+        if isinstance(message, ModelRoute):
+            self._seen.routes.append(message)
 
 
 def update_worker(view: WorkerView, message: WorkerMessage) -> None:
     view.last_at, view.gone = message.at, isinstance(message, Goodbye)
     if isinstance(message, Hello):
-        view.device, view.slots, view.warm = message.device, message.slots, message.warm_models
+        view.device, view.slots, view.warm, view.started_at = message.device, message.slots, message.warm_models, message.at
     elif isinstance(message, Credit):
         view.slots, view.held, view.warm, view.utilisation = message.slots, len(message.held), message.warm_models, message.utilisation
         view.busy_with = view.busy_with if view.busy_with in message.held else ""
@@ -144,3 +181,15 @@ def update_worker(view: WorkerView, message: WorkerMessage) -> None:
         view.completed += 1
     elif isinstance(message, Failed):
         view.failed += 1
+
+
+def update_renders(renders: dict[str, RenderView], message: WorkerMessage) -> None:
+    if isinstance(message, Started):
+        renders[message.lease_id] = RenderView(message.worker_id, message.at)
+    elif isinstance(message, RenderProgress):
+        view = renders.setdefault(message.lease_id, RenderView(message.worker_id, message.at))
+        view.step, view.step_at = message.progress.step, message.at
+    elif isinstance(message, Credit):
+        for lease_id, view in renders.items():
+            if view.worker_id == message.worker_id and view.freed_at is None and lease_id not in message.held:
+                view.freed_at = message.at

@@ -15,6 +15,7 @@ from include.demo.options import DemoOptions
 from include.demo.rollback import Rollback
 from include.demo.steps import Steps
 from include.demo.traffic import Traffic
+from include.demo.worker_acts import WorkerActs
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Outcome:
     rollback: Rollback | None = None
     burst: Burst | None = None
     high: HighLane | None = None  #: how its waits in the burst compare
+    workers: WorkerActs | None = None
     faults: list[str] = field(default_factory=list)  #: what is not as it must be
 
     @property

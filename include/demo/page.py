@@ -15,6 +15,7 @@ from include.demo.charts import Mark, Point, curve_chart, timeline_chart, waits_
 from include.demo.outcome import Outcome
 from include.demo.pictures import image_name
 from include.demo.rollback import Rollback
+from include.demo.worker_page import worker_context
 from include.lifecycle.training import run_directory
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -49,6 +50,7 @@ def context(outcome: Outcome, report: dict[str, Any], pictures: dict[str, Any]) 
         "mosaic": [entry["images"][0] for entry in report["good"] if entry.get("images")][:12],
         "switch": switch_context(rollback) if rollback else None,
         "burst_view": burst_context(outcome.burst) if outcome.burst and report["burst"] else None,
+        "worker_view": worker_context(outcome.workers) if outcome.workers else None,
         "loss_chart": Markup(loss) if (loss := loss_chart(outcome)) else "",
         "metrics": [row for row in METRICS if any(row[0] in found.metrics for found in outcome.versions)],
         "longest_step": max([step.seconds for step in outcome.steps.done] or [1.0]),
@@ -81,7 +83,7 @@ def switch_context(rollback: Rollback) -> dict[str, Any]:
         for shot in rollback.shots
     ]
     marks = [
-        Mark(x=rollback.promoted_at - start, label=f"version {rollback.second} promoted"),
+        Mark(x=rollback.promoted_at - start, label=f"alias moved to {rollback.second}"),
         Mark(x=rollback.moved_at - start, label=f"alias moved back to {rollback.first}"),
     ]
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from include.contracts.events import ImageResult
 from include.dataset.loader import load_split
 from include.dataset.report import evenly
+from include.demo.judging import Verdict
 from include.demo.outcome import Outcome
 from include.storage import ObjectStore, open_store
 
@@ -28,6 +30,7 @@ def write_pictures(outcome: Outcome, out: Path) -> dict[str, Any]:
     folder.mkdir(parents=True)
     _write_traffic(outcome, folder)
     _write_shots(outcome, open_store(outcome.settings), folder)
+    _write_workers(outcome, folder)
     return {
         "sheet": _write_sheet(outcome, folder),
         "dataset_report": _copy_dataset_report(outcome, out),
@@ -36,15 +39,27 @@ def write_pictures(outcome: Outcome, out: Path) -> dict[str, Any]:
 
 
 def _write_traffic(outcome: Outcome, folder: Path) -> None:
-    for verdict in outcome.traffic.good() if outcome.traffic else ():
-        for image, data in zip(verdict.event.images if verdict.event else (), verdict.images, strict=False):
-            (folder / image_name(image)).write_bytes(data)
+    _write_images(outcome.traffic.good() if outcome.traffic else (), folder)
 
 
 def _write_shots(outcome: Outcome, store: ObjectStore, folder: Path) -> None:
     for shot in outcome.rollback.shots if outcome.rollback else ():
         for image in shot.event.images:
             (folder / image_name(image)).write_bytes(store.get(image.key))
+
+
+def _write_workers(outcome: Outcome, folder: Path) -> None:
+    if outcome.workers is None:
+        return
+    for frame in outcome.workers.frames:
+        (folder / frame.name).write_bytes(frame.data)
+    _write_images((story.verdict for story in outcome.workers.stories), folder)
+
+
+def _write_images(verdicts: Iterable[Verdict], folder: Path) -> None:
+    for verdict in verdicts:
+        for image, data in zip(verdict.event.images if verdict.event else (), verdict.images, strict=False):
+            (folder / image_name(image)).write_bytes(data)
 
 
 def _write_sheet(outcome: Outcome, folder: Path) -> str | None:

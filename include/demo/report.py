@@ -12,7 +12,8 @@ from include.demo.judging import Verdict
 from include.demo.outcome import Outcome
 from include.demo.pictures import image_name
 from include.demo.rollback import Rollback
-from include.demo.statistics import lane_figures, outcome_counts
+from include.demo.statistics import lane_figures, outcome_counts, percentile
+from include.demo.worker_figures import worker_figures
 
 
 def build_report(outcome: Outcome) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "bad": [bad_entry(verdict) for verdict in verdicts if not verdict.planned.good],
         "rollback": rollback_entry(outcome.rollback) if outcome.rollback else None,
         "burst": burst_figures(outcome.burst, outcome.high) if outcome.burst and outcome.high else None,
+        "workers": worker_figures(outcome.workers) if outcome.workers else None,
         "addresses": outcome.addresses,
     }
 
@@ -92,8 +94,15 @@ def rollback_entry(rollback: Rollback) -> dict[str, Any]:
         "to_version": rollback.first,
         "seconds": round(rollback.seconds, 3),
         "requests_meanwhile": len(rollback.shots),
-        "lost": len(rollback.lost),
+        "failed": len(rollback.lost),
+        "versions": {version: version_figures(rollback, version) for version in (rollback.first, rollback.second)},
     }
+
+
+def version_figures(rollback: Rollback, version: str) -> dict[str, Any]:
+    """Of the stream's requests that a version rendered: how many, and seconds from sending to the image."""
+    took = [shot.event.at - shot.sent_at for shot in rollback.shots if shot.event.model_version == version and shot not in rollback.lost]
+    return {"count": len(took), "image_p50_s": percentile(took, 0.5), "image_p95_s": percentile(took, 0.95)}
 
 
 def write_report(report: dict[str, Any], out: Path) -> Path:

@@ -19,8 +19,9 @@ from include.demo.steps import StepFailedError
 #: The same few pictures over and over, so that one sees the version change in them.
 PROMPTS = ("red apple", "cat face", "rocket", "sun with face")
 TENANT, TIER = "hooli", Tier.PRO
-EVERY_S = 0.6
+EVERY_S = 0.4
 SWITCH_TIMEOUT_S = 60.0
+GUIDANCE = 3.0  #: of the model's own default
 AFTER = 4  #: images of the old version to wait for after the first
 
 
@@ -38,7 +39,7 @@ class Shot:
 class Rollback:
     first: str  #: the version that serves before and after
     second: str
-    promoted_at: float  #: when the promotion of the second had ended, seconds since 1970
+    promoted_at: float  #: when the alias was seen on the second and the router was told, seconds since 1970
     moved_at: float  #: when the alias was moved back
     seconds: float  #: from the move to the first image of the old version, for a request sent after the move
     shots: list[Shot] = field(default_factory=list)
@@ -78,7 +79,8 @@ class Stream(threading.Thread):
 
 def stream_request(request_id: str, number: int) -> Planned:
     prompt = PROMPTS[number % len(PROMPTS)]
-    fields = {"prompt": prompt, "seed": 7 + number % len(PROMPTS)}
+    # The guidance differs by what nobody sees, so that each is rendered: of an exact repeat the workers would hand out the stored image.
+    fields = {"prompt": prompt, "seed": 7 + number % len(PROMPTS), "guidance": round(GUIDANCE + number / 10_000, 4)}
     return Planned(
         label=prompt,
         way=Way.KAFKA,
@@ -128,8 +130,9 @@ def switch_and_roll_back(
     first, second = versions
     await_version(observer, stream, first, 0.0, 2)
     say(f"version {first} serves; promoting version {second}")
+    asked_at = time.time()
     promote_second()
-    promoted_at = time.time()
+    promoted_at = went_live(observer, settings.model_name, second, asked_at)
     shown = await_version(observer, stream, second, 0.0)
     say(f"first image of version {second}: {shown.request_id}; moving the alias back to version {first} as MLflow's UI does")
     moved_at = time.time()
@@ -140,6 +143,18 @@ def switch_and_roll_back(
     stream.stop()
     shots = _shots(observer, stream)
     return Rollback(first=first, second=second, promoted_at=promoted_at, moved_at=moved_at, seconds=back.at - moved_at, shots=shots)
+
+
+def went_live(observer: Observer, model: str, version: str, since: float) -> float:
+    """When the registry watcher told the router that the version is the champion. Raises :class:`StepFailedError` where it did not."""
+
+    def moments(seen: Seen) -> list[float]:
+        fitting = (route for route in seen.routes if route.name == model and route.champion is not None and route.at >= since)
+        return [route.at for route in fitting if route.champion is not None and route.champion.version == version]
+
+    if not observer.wait(lambda seen: bool(moments(seen)), SWITCH_TIMEOUT_S):
+        raise StepFailedError(f"nobody told the router of version {version} of {model}; see `atelier logs registry-watcher`")
+    return observer.ask(moments)[0]
 
 
 def _shots(observer: Observer, stream: Stream) -> list[Shot]:

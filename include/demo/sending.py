@@ -59,7 +59,7 @@ class Sender:
             "/v1/images",
             params={"service_class": planned.service_class},
             content=planned.value or b"",
-            headers={"Authorization": f"Bearer {self._keys[planned.tenant]}"},
+            headers=self._authorization(planned),
         )
         error = answer.json().get("error", {})
         return Reply(status=answer.status_code, code=error.get("code", ""), message=error.get("message", ""))
@@ -78,7 +78,17 @@ class Sender:
                 outbox.replies[number] = reply
             pace.wait(max(0.0, outbox.sent_at[number] + every_s - time.time()))
 
+    def preview(self, planned: Planned) -> httpx.Response:
+        """How it looks to become, while it renders, for a tenant that has a key."""
+        return self._http.get(f"/v1/requests/{planned.request_id}/preview", headers=self._authorization(planned))
+
+    def cancel(self, planned: Planned) -> httpx.Response:
+        return self._http.delete(f"/v1/requests/{planned.request_id}", headers=self._authorization(planned))
+
     def image(self, planned: Planned, index: int) -> httpx.Response:
         """One image by the gateway, for a tenant that has a key."""
         path = f"/v1/requests/{planned.request_id}/images/{index}"
-        return self._http.get(path, headers={"Authorization": f"Bearer {self._keys[planned.tenant]}"})
+        return self._http.get(path, headers=self._authorization(planned))
+
+    def _authorization(self, planned: Planned) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._keys[planned.tenant]}"}

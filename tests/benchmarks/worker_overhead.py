@@ -38,15 +38,20 @@ def serve(settings: Settings) -> None:
     run_worker(settings, WorkerOptions(pool="standard", worker_id="worker-0", max_items=1))
 
 
+def negative(prompt: str) -> str:
+    """One of its own, so that the worker's cache of embeddings saves it nothing that the bare loop does."""
+    return f"nothing like {prompt}"
+
+
 def bare(pipeline: AtelierTextToImagePipeline, prompts: list[str]) -> float:
     began = time.perf_counter()
     for seed, prompt in enumerate(prompts):
-        pipeline(prompt, num_inference_steps=STEPS, guidance_scale=3.0, seed=seed, width=SIZE, height=SIZE)
+        pipeline(prompt, negative(prompt), num_inference_steps=STEPS, guidance_scale=3.0, seed=seed, width=SIZE, height=SIZE)
     return time.perf_counter() - began
 
 
 def through_worker(hand: Hand, model: ModelRef, prompts: list[str]) -> float:
-    leases = [hand.lease(task(prompt, steps=STEPS), model=model) for prompt in prompts]
+    leases = [hand.lease(task(prompt, steps=STEPS, negative_prompt=negative(prompt)), model=model) for prompt in prompts]
     began = time.perf_counter()
     coming = iter(leases)
     for lease in itertools.islice(coming, HELD):

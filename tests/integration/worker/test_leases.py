@@ -197,7 +197,7 @@ def test_what_a_drained_worker_had_begun_goes_on_elsewhere_to_the_same_image(
     workers.settings = workers.settings.model_copy(update={"result_cache_s": 0.0})  # the comparison is with a render of its own
     task = render_task(**{**LONG, "images": 8})
     first = workers.start("worker-a", drain_s=0.0)
-    lease = router.lease(router.hello("worker-a"), task, model=model)
+    router.lease(router.hello("worker-a"), task, model=model)
     wait_for(lambda: any(message.progress.step > 0 for message in router.messages(RenderProgress)), 60, "a step done")
     first.stop.set()
     router.wait(Goodbye, worker_id="worker-a")

@@ -8,11 +8,12 @@ from rich.console import Console
 from include.contracts.events import State
 from include.demo.finish import finish
 from include.demo.outcome import Outcome
+from include.demo.worker_acts import was_on
 from include.demo.worker_figures import acts_in_words, worker_figures
 from include.storage import ObjectStore
 from tests.unit.include.demo.conftest import completed
 from tests.unit.include.demo.test_page import Page
-from tests.unit.include.demo.worker_stage import Script
+from tests.unit.include.demo.worker_stage import KILLED_AT, Script
 
 
 @pytest.fixture
@@ -34,6 +35,14 @@ def test_what_was_on_the_killed_worker_is_told_from_what_was_not(script: Script)
     assert (struck["retried_s"], struck["completed_s"]) == (6.5, 11.0)
     assert (spared["was_on_it"], spared["workers"], spared["retried_s"]) == (False, ["worker-1"], None)
     assert (found["retried"], found["lost"], found["terminal_events"]) == (1, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("at", "worker"), [(KILLED_AT, "worker-0"), (KILLED_AT + 7, ""), (KILLED_AT + 8, "worker-1"), (KILLED_AT + 12, "")]
+)
+def test_a_request_is_on_a_worker_from_its_dispatch_until_it_is_taken_back_or_over(script: Script, at: float, worker: str) -> None:
+    story = script.acts().crash.stories[0]
+    assert [name for name in ("worker-0", "worker-1") if was_on(story, name, at)] == ([worker] if worker else [])
 
 
 def test_words(script: Script) -> None:

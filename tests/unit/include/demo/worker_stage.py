@@ -60,9 +60,9 @@ class Script:
         self.say(processing(self.watched, "worker-0"), completed(self.watched, self.store))
         self.say(processing(self.cancelled, "worker-1"), event_of(self.cancelled, State.CANCELLED, at=995.0))
         self.say(
-            processing(self.struck, "worker-0", step=20),
+            processing(self.struck, "worker-0", step=20, at=KILLED_AT - 1),
             event_of(self.struck, State.RETRYING, at=KILLED_AT + 6.5, reason=lost, attempt=1),
-            processing(self.struck, "worker-1", attempt=2),
+            processing(self.struck, "worker-1", attempt=2, at=KILLED_AT + 7.5),
             completed(self.struck, self.store, at=KILLED_AT + 11.0, attempt=2),
         )
         self.say(processing(self.spared, "worker-1"), completed(self.spared, self.store, at=KILLED_AT + 3.0, attempt=1))
