@@ -72,7 +72,7 @@ def source_sql(table: ArchiveTable, bootstrap: str, prefix: str) -> str:
 
 def sink_sql(table: ArchiveTable, place: str) -> str:
     columns = (*table.columns, ("day", "STRING"))
-    options = {"connector": "filesystem", "path": f"{place.rstrip('/')}/{table.name}", "format": "parquet", "parquet.compression": "ZSTD"}
+    options = {"connector": "filesystem", "path": f"{place.rstrip('/')}/{table.name}", "format": "parquet", "parquet.compression": "GZIP"}
     return _create(f"{table.name}_archive", columns, options, "PARTITIONED BY (`day`) ")
 
 
