@@ -63,7 +63,7 @@ def test_results_made_while_the_broker_is_away_arrive_when_it_is_back(own_kafka:
         router.wait(RenderProgress, lease_id=lease.lease_id)
         router.reader.close()
         kafka.kill()
-        wait_for(lambda: worker.worker.rendered == 1, 60, "the render done without a broker")
+        wait_for(lambda: worker.worker.loop.completed == 1, 60, "the render done without a broker")
         kafka.restart()
         again = Router(settings)
         (outcome,) = again.outcomes(lease)
