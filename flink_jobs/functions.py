@@ -13,7 +13,7 @@ from pyflink.datastream.state import MapState, MapStateDescriptor
 
 from flink_jobs import gate
 from flink_jobs.metrics import SchedulerMetrics
-from flink_jobs.rows import FIELDS, MESSAGES
+from flink_jobs.rows import join, untag
 from include.contracts.requests import ServiceClass
 from include.routing.router import Outgoing, Router
 from include.scheduling.scheduler import Scheduler
@@ -28,10 +28,6 @@ FIRST_PATIENCE_S, MOST_PATIENCE_S = 0.25, 1.0
 REALTIME, BATCH, WORKER, CONTROL = "r", "b", "w", "c"
 
 _SERVICE_CLASS = {REALTIME: ServiceClass.REALTIME, BATCH: ServiceClass.BATCH}
-
-
-def untag(tagged: str) -> tuple[str, str | None]:
-    return tagged[0], tagged[2:] if len(tagged) > 1 else None
 
 
 def _spare_the_collector() -> None:
@@ -156,7 +152,7 @@ class ScheduleRequests(KeyedCoProcessFunction):
     def _send(self, outgoing: Iterable[Outgoing]) -> tuple[str, ...]:
         """One text of all that was decided, for each step out of Python costs as much as the decision."""
         prefix = self._options.topic_prefix
-        text = MESSAGES.join([f"{prefix}{topic}{FIELDS}{message}" for topic, message in outgoing])
+        text = join((prefix + topic, message) for topic, message in outgoing)
         return (text,) if text else ()
 
     def _conclude(self, now: float, timers: TimerService) -> None:

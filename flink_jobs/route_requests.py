@@ -56,10 +56,9 @@ def options_of(config: Settings, pools: tuple[str, ...]) -> functions.RouterOpti
 
 def build(env: StreamExecutionEnvironment, config: Settings, pools: tuple[str, ...] = ()) -> None:
     """Sources and the sink around :func:`define_workflow`."""
-    group = f"{config.topic_prefix}router.{config.cell}"
 
     def read(topic: str) -> DataStream:
-        source = kafka_source(config.bootstrap, config.topic_prefix + topic, group, from_start=topic == topics.CONTROL)
+        source = kafka_source(config.bootstrap, config.topic_prefix + topic, config.router_group, from_start=topic == topics.CONTROL)
         return env.from_source(source, WatermarkStrategy.no_watermarks(), topic).uid(f"source-{topic}")
 
     realtime, batch, workers, control = (read(topic) for topic in (topics.REALTIME, topics.BATCH, topics.WORKERS, topics.CONTROL))

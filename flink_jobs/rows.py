@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pyflink.common import Types
 from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
@@ -20,6 +22,16 @@ def tag(tables: StreamTableEnvironment, cell: str, stream: DataStream, letter: s
     tagged = f"CASE WHEN message IS NULL THEN '{letter}' ELSE '{letter}{PRESENT}' || message END"
     query = f"SELECT CAST('{cell}' AS STRING) AS cell, {tagged} AS text FROM {texts}"
     return tables.to_append_stream(tables.sql_query(query), ROW_OF_TEXTS)
+
+
+def untag(tagged: str) -> tuple[str, str | None]:
+    """The letter and the message that :func:`tag` made a text of."""
+    return tagged[0], tagged[1 + len(PRESENT) :] if len(tagged) > 1 else None
+
+
+def join(messages: Iterable[tuple[str, str]]) -> str:
+    """The text of topics and messages that :func:`split` takes apart; empty where there are none."""
+    return MESSAGES.join([f"{topic}{FIELDS}{message}" for topic, message in messages])
 
 
 def split(tables: StreamTableEnvironment, decided: DataStream) -> DataStream:

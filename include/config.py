@@ -80,6 +80,11 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys((self.worker_pool, *filter(None, self.other_pools.split(",")))))
 
     @property
+    def router_group(self) -> str:
+        """The consumer group by which the router's committed offsets are known."""
+        return f"{self.topic_prefix}router.{self.cell}"
+
+    @property
     def bootstrap(self) -> str:
         return self.kafka_bootstrap or f"{self.host}:{self.kafka_port}"
 

@@ -32,9 +32,7 @@ class _Offsets:
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.topic_prefix
-        # As flink_jobs/route_requests.py names it.
-        group = f"{settings.topic_prefix}router.{settings.cell}"
-        options = {"bootstrap.servers": settings.bootstrap, "group.id": group, "enable.auto.commit": False, "log_level": 2}
+        options = {"bootstrap.servers": settings.bootstrap, "group.id": settings.router_group, "enable.auto.commit": False, "log_level": 2}
         self._consumer = Consumer(options)
 
     def since(self, topic: str, at: float) -> dict[int, int]:

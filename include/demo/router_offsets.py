@@ -20,8 +20,8 @@ class RouterOffsets:
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self._topic = settings.topic_prefix + topic
-        group = f"{settings.topic_prefix}router.{settings.cell}"  # as flink_jobs/route_requests.py names it
-        self._consumer = Consumer({"bootstrap.servers": settings.bootstrap, "group.id": group, "enable.auto.commit": False, "log_level": 2})
+        options = {"bootstrap.servers": settings.bootstrap, "group.id": settings.router_group, "enable.auto.commit": False, "log_level": 2}
+        self._consumer = Consumer(options)
 
     def __enter__(self) -> Self:
         return self
