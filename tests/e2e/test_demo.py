@@ -42,7 +42,7 @@ def test_the_demo_in_small(demo: tuple[subprocess.CompletedProcess[str], Path]) 
 @pytest.mark.timeout(1200)
 def test_the_rollback_is_measured_and_loses_nothing(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     rollback = report_of(demo[1])["rollback"]
-    assert (rollback["from_version"], rollback["to_version"], rollback["lost"]) == ("2", "1", 0)
+    assert (rollback["from_version"], rollback["to_version"], rollback["failed"]) == ("2", "1", 0)
     assert 0 < rollback["seconds"] < 30
 
 
