@@ -7,6 +7,7 @@ import random
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from include.contracts.control import ModelDefaults
@@ -105,15 +106,14 @@ def units_run(event: StatusEvent, defaults: ModelDefaults) -> float:
 
 
 def measure_capacity(ended: Iterable[StatusEvent], defaults: ModelDefaults, workers: int) -> Capacity:
-    """From what completions cost. Raises :class:`StepFailedError` where there is nothing to measure."""
-    spent, units = 0.0, 0.0
-    for event in ended:
-        if event.usage is not None and (run := units_run(event, defaults)):
-            spent += event.usage.gpu_seconds
-            units += run
-    if not spent or not workers:
-        raise StepFailedError(f"no capacity to measure: {workers} workers, {units:g} completed images; see `atelier logs worker-0`")
-    return Capacity(workers=workers, unit_s=spent / units, defaults=defaults)
+    """From what completions cost; the median, because the first images of a worker that still tries out shapes cost many times the usual.
+
+    Raises :class:`StepFailedError` where there is nothing to measure.
+    """
+    costs = [event.usage.gpu_seconds / run for event in ended if event.usage is not None and (run := units_run(event, defaults))]
+    if not costs or not workers:
+        raise StepFailedError(f"no capacity to measure: {workers} workers, {len(costs)} completed requests; see `atelier logs worker-0`")
+    return Capacity(workers=workers, unit_s=median(costs), defaults=defaults)
 
 
 def plan_burst(size: BurstSize) -> list[BurstRequest]:

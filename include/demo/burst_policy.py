@@ -19,7 +19,7 @@ BY = "atelier demo, the burst"
 #: Realtime requests of tier pro that cost more units than this go to the normal lane.
 LARGE = 3.0
 #: Device seconds that a lane may hold, by worker: seconds of work.
-BOUNDS_S = {Lane.HIGH: 4.0, Lane.NORMAL: 7.0, Lane.LOW: 8.0}
+BOUNDS_S = {Lane.HIGH: 4.0, Lane.NORMAL: 7.0, Lane.LOW: 4.0}
 #: Once they moved by what the low lane can borrow, the high lane can still have half of the time, which is all that the burst asks of it.
 FLOORS = {Lane.HIGH: 0.5, Lane.NORMAL: 0.15, Lane.LOW: 0.12}
 OBJECTIVES_S = {Lane.HIGH: 8.0, Lane.NORMAL: 10.0, Lane.LOW: 10.0}

@@ -242,7 +242,8 @@ def test_the_progress_of_a_scan_ends_at_all(installation: Settings) -> None:
 
 def test_the_policy_is_shown_swapped_and_shown_again(run: Run, tmp_path: Path) -> None:
     shown = run("policy")
-    assert shown.exit_code == 0 and "as shipped" in shown.stdout
+    assert shown.exit_code == 0, shown.output
+    assert "as shipped" in shown.stdout
     file = tmp_path / "policy.yaml"
     file.write_text(shown.stdout.replace("linger_s: 0.0", "linger_s: 0.5"))
     assert run("policy", str(file)).exit_code == 0

@@ -71,6 +71,11 @@ def test_capacity_is_what_completions_cost() -> None:
     assert found.units_per_s == pytest.approx(2 / 0.3)
 
 
+def test_a_few_slow_first_images_do_not_count_as_capacity() -> None:
+    usual, first = completion(12, 1, 0.3), completion(12, 1, 9.0)
+    assert measure_capacity([first, usual, usual, usual, first], DEFAULTS, 2).unit_s == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize(("ended", "workers"), [([], 2), ([completion(12, 1, 0.3)], 0), ([completion(12, 0, 0.3)], 2)])
 def test_nothing_to_measure_is_said(ended: list[StatusEvent], workers: int) -> None:
     with pytest.raises(StepFailedError, match="no capacity"):
