@@ -28,24 +28,26 @@ PROMPTS = ("red heart", "a cat", "a small wooden house beside a river under a cl
 
 
 class Deviation(BaseModel):
-    """Absolute differences of 8-bit pixel values, 0..255: of the worst value, and the mean of the worst image."""
+    """Absolute differences of 8-bit pixel values, 0..255."""
 
     model_config = ConfigDict(frozen=True)
 
-    max: float = Field(ge=0, le=255)
-    mean: float = Field(ge=0, le=255)
+    max: float = Field(ge=0, le=255, description="Of the worst value.")
+    mean: float = Field(ge=0, le=255, description="The mean of the worst image.")
+    average: float = Field(ge=0, le=255, description="The mean of all images.")
 
     def within(self, tolerance: Tolerance) -> bool:
         return self.max <= tolerance.max and self.mean <= tolerance.mean
 
     def __str__(self) -> str:
-        return f"max {self.max:.0f}, mean {self.mean:.2f} of 255"
+        return f"max {self.max:.0f}, mean {self.mean:.2f} of the worst image, {self.average:.2f} of all, of 255"
 
 
 def deviation(images: Sequence[Image], references: Sequence[Image]) -> Deviation:
     """Of each image from the reference in its place. Raises :class:`ValueError` where there are not as many of the same sizes."""
     differences = [_difference(image, reference) for image, reference in zip(images, references, strict=True)]
-    return Deviation(max=max(float(each.max()) for each in differences), mean=max(float(each.mean()) for each in differences))
+    means = [float(each.mean()) for each in differences]
+    return Deviation(max=max(float(each.max()) for each in differences), mean=max(means), average=sum(means) / len(means))
 
 
 def _difference(image: Image, reference: Image) -> np.ndarray:

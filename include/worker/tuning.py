@@ -21,11 +21,11 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from include.worker.parity import batch_deviation, begin, deviation, render
+from include.worker.parity import Deviation, batch_deviation, begin, deviation, render
 from include.worker.pipeline import Pipeline, RenderState, load_torch
 from include.worker.verdicts import AUTO, EAGER, Measured, Verdict, Verdicts
 from models.backends.attached import Attachment, denoiser_of
-from models.backends.base import EXACT, Backend
+from models.backends.base import EXACT, Backend, Tolerance
 from models.backends.known import BACKENDS
 
 log = logging.getLogger(__name__)
@@ -85,20 +85,25 @@ def _measured(pipeline: Pipeline, folder: Path, width: int, height: int, backend
 
 
 def _compared(pipeline: Pipeline, width: int, height: int, backend: Backend, reference: Reference) -> Measured:
-    """Each step from where eager was, for over several steps small differences grow in an image that hangs in the balance; and the whole
-    render, of which only the mean counts for that reason."""
+    """Each step from where eager was, and whole renders. Over several steps small differences grow in an image that hangs in the balance,
+    as they do between two machines; so of these the average over the images counts (docs/decisions/0013)."""
     images = [image for state in reference.states for image in pipeline.decode(pipeline.step(state))]
     from_eager = deviation(images, reference.images)
     finished = deviation(render(pipeline, range(BATCH), width, height, steps=STEPS), reference.images[-BATCH:])
     in_batch = batch_deviation(pipeline, BATCH, width, height)
-    refused = None
-    if not from_eager.within(backend.tolerance):
-        refused = f"after a step its images differ from those of {EAGER}: {from_eager}"
-    elif finished.mean > backend.tolerance.mean:
-        refused = f"its finished images differ from those of {EAGER}: {finished}"
-    elif not in_batch.within(EXACT):
-        refused = f"its batched images differ from its single ones: {in_batch}"
+    refused = refusal(backend.tolerance, from_eager, finished, in_batch)
     return Measured(refused=refused, from_eager=from_eager, finished=finished, in_batch=in_batch)
+
+
+def refusal(tolerance: Tolerance, from_eager: Deviation, finished: Deviation, in_batch: Deviation) -> str | None:
+    """Why a backend must not be used, None where its images are right."""
+    if not from_eager.within(tolerance):
+        return f"after a step its images differ from those of {EAGER}: {from_eager}"
+    if finished.average > tolerance.mean:
+        return f"its finished images differ from those of {EAGER}: {finished}"
+    if not in_batch.within(EXACT):
+        return f"its batched images differ from its single ones: {in_batch}"
+    return None
 
 
 def _step_s(pipeline: Pipeline, size: int, width: int, height: int) -> float:

@@ -35,7 +35,7 @@ class Tolerance:
     """How far images may be from the reference: absolute differences of 8-bit pixels, so in 0..255."""
 
     max: float  #: of the worst value of any image
-    mean: float  #: of the worst image
+    mean: float  #: of the worst image after a step; over several steps, of all images
 
 
 #: fp32 throughout: sums in another order.

@@ -10,7 +10,7 @@ weights, both sides with the same threads. Every render has prompts that were no
 The two take turns, render by render; a ratio is the median over the turns of the two times. ``table`` has images per second of each
 backend by model and size, then by batch, and also of a UNet of 4.6 million parameters with random weights in a bare loop, 32x32, 8 steps.
 ``parity`` has, for the backend of ``ratios``, the differences from eager after a step from the same state, which must be within
-``tolerance``; of finished images, of which the mean must be; and of batched images from single ones.
+``tolerance``; of finished images, of which the average over all must be within its mean; and of batched images from single ones.
 """
 
 from __future__ import annotations

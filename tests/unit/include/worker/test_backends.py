@@ -7,11 +7,12 @@ import pytest
 from include.registry.files import list_files
 from include.worker.acceleration import BackendOptionError, accelerate
 from include.worker.backends import ModelBackends, Tuning, digest_of, machine_key, own_size
-from include.worker.parity import render
+from include.worker.parity import Deviation, render
 from include.worker.pipeline import Pipeline
-from include.worker.tuning import measure
+from include.worker.tuning import measure, refusal
 from include.worker.verdicts import AUTO, EAGER, Measured, Verdict, Verdicts
 from models.backends.attached import attachment_of
+from models.backends.base import REDUCED
 from models.pipelines.adapters import AdaptablePipeline, NetworkLora
 from tests.support.tiny_pipeline import SIDE, tiny_pipeline, write_tiny_pipeline
 
@@ -119,3 +120,24 @@ def test_measuring_refuses_what_fails_and_goes_on(tmp_path: Path) -> None:
     assert verdict.backends[FAST].refused is None
     assert verdict.backends[FAST].step_s
     assert "deepspeed" in str(verdict.backends["deepspeed"].refused)
+
+
+def off(maximum: float = 0.0, mean: float = 0.0, average: float | None = None) -> Deviation:
+    return Deviation(max=maximum, mean=mean, average=mean if average is None else average)
+
+
+@pytest.mark.parametrize(
+    ("from_eager", "finished", "in_batch", "reason"),
+    [
+        (off(24, 2.0), off(255, 9.0, average=2.0), off(2, 0.1), None),
+        (off(25), off(), off(), "after a step"),
+        (off(24, 2.1, average=0.1), off(), off(), "after a step"),
+        (off(), off(10, 2.1), off(), "finished images"),
+        (off(), off(), off(3), "batched images"),
+    ],
+)
+def test_a_step_counts_by_its_worst_image_and_finished_ones_by_all(
+    from_eager: Deviation, finished: Deviation, in_batch: Deviation, reason: str | None
+) -> None:
+    found = refusal(REDUCED, from_eager, finished, in_batch)
+    assert found is None if reason is None else reason in str(found)

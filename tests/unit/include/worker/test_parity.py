@@ -47,8 +47,8 @@ def test_differences_are_of_the_worst_value_and_the_worst_image() -> None:
     black, grey = Image.new("RGB", (2, 2)), Image.new("RGB", (2, 2), (3, 3, 3))
     spot = black.copy()
     spot.putpixel((0, 0), (12, 0, 0))
-    assert deviation([black, spot], [black, black]) == Deviation(max=12, mean=1)
-    assert deviation([spot, grey], [black, black]) == Deviation(max=12, mean=3)
+    assert deviation([black, spot], [black, black]) == Deviation(max=12, mean=1, average=0.5)
+    assert deviation([spot, grey], [black, black]) == Deviation(max=12, mean=3, average=2)
     with pytest.raises(ValueError, match="4, 4"):
         deviation([black], [Image.new("RGB", (4, 4))])
 
