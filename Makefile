@@ -15,7 +15,7 @@ JARS_STAMP := .jars/.complete
 ARGS ?=
 BENCHMARKS = $(patsubst tests/benchmarks/%.py,%,$(filter-out tests/benchmarks/\_%,$(wildcard tests/benchmarks/*.py)))
 
-.PHONY: help preflight env jars lock demo up down status logs test check format bench base-model docs clean
+.PHONY: help preflight env jars native lock demo up down status logs test check format bench base-model docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%_-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,13 +49,16 @@ $(JARS_STAMP): pom.xml
 	mvn -B --no-transfer-progress -Pparquet dependency:copy-dependencies
 	@touch $@
 
+native: env ## Compile the scheduler with mypyc; without a C compiler it runs interpreted
+	@$(RUN) -m include.native
+
 lock: ## Compile requirements.in into requirements.txt, with hashes, for Linux and macOS
 	uv pip compile requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet -o requirements.txt
 
-demo: preflight env jars ## The whole lifecycle, from a dataset to images, with everything left running
+demo: preflight env jars native ## The whole lifecycle, from a dataset to images, with everything left running
 	@$(ATELIER) demo $(ARGS)
 
-up: preflight env jars ## Start every service of the local profile, or whichever are missing
+up: preflight env jars native ## Start every service of the local profile, or whichever are missing
 	@$(ATELIER) up
 
 down: ## Stop every service; the state stays in .atelier
@@ -68,7 +71,7 @@ NAME ?= gateway
 logs: env ## Follow a service's log: make logs NAME=worker-0
 	@$(ATELIER) logs $(NAME) -f
 
-test: env jars ## Run all tests: unit, contract, integration, end to end
+test: env jars native ## Run all tests: unit, contract, integration, end to end
 	$(RUN) -m pytest $(ARGS)
 
 check: env ## Lint, format, types, import direction
@@ -81,10 +84,10 @@ format: env ## Rewrite the code as `make check` wants it
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: env jars ## Run every benchmark; each prints one JSON line
+bench: env jars native ## Run every benchmark; each prints one JSON line
 	@for name in $(BENCHMARKS); do echo "== $$name" >&2; $(RUN) -m tests.benchmarks.$$name $(ARGS); done
 
-bench-%: env jars ## Run one benchmark: make bench-router ARGS="--seconds 20"
+bench-%: env jars native ## Run one benchmark: make bench-router ARGS="--seconds 20"
 	@$(RUN) -m tests.benchmarks.$* $(ARGS)
 
 BASE_RUN := .atelier/training/base
@@ -97,4 +100,4 @@ docs: env ## Generate the schemas, AsyncAPI and tables of docs/ from the code
 	$(RUN) docs/generate.py
 
 clean: down ## Remove the environment, the jars and all state
-	rm -rf $(VENV) .jars .atelier
+	rm -rf $(VENV) .jars .native .atelier

@@ -162,7 +162,8 @@ class DrainRate:
     :param tau_s: seconds in which a dispatch's weight falls to 1/e
     """
 
-    _PRIOR_S, _SHORTEST_S = 10.0, 5.0  #: seconds of measurement that a prior is worth; over which a first dispatch is spread at least
+    _PRIOR_S = 10.0  #: seconds of measurement that a prior is worth
+    _SHORTEST_S = 5.0  #: seconds over which a first dispatch is spread at least
 
     def __init__(self, tau_s: float = 60.0) -> None:
         self.tau_s = tau_s

@@ -2,7 +2,7 @@
 
 ``decisions_per_s``: dispatches a second by number of requests queued, each with the completion that freed its worker, micro-batches of one,
 every state change written to a memory store. ``submissions_per_s``: admissions into a queue of that length. Both by the process's CPU time,
-since it is one thread and the machine may be shared.
+since it is one thread and the machine may be shared. ``compiled``: whether it ran in its compiled form (``make native``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import json
 import sys
 import time
 from itertools import cycle
+from typing import Any
 
+from include import scheduling
 from include.contracts.defaults import default_policy
 from include.contracts.dispatch import Lease
 from include.contracts.requests import GenerationRequest, ServiceClass, Tier
@@ -91,7 +93,7 @@ def main() -> None:
     parser.add_argument("--queued", type=int, default=100_000, help="requests that wait; a queue of 1000 is measured beside it")
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many, since the machine may be shared")
     arguments = parser.parse_args()
-    result: dict[str, dict[str, int]] = {"decisions_per_s": {}, "submissions_per_s": {}}
+    result: dict[str, Any] = {"decisions_per_s": {}, "submissions_per_s": {}, "compiled": scheduling.COMPILED}
     for queued in sorted({1000, arguments.queued}):
         count = min(queued - 2 * WORKERS, 5000)
         runs = [decisions_per_s(queued, count) for _ in range(arguments.repeats)]

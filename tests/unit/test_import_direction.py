@@ -15,7 +15,7 @@ FRAMEWORKS = ("airflow", "pyflink")
 #: room → prefixes of our modules that it may import besides itself
 ROOMS = {
     "include/contracts": (),
-    "include/scheduling": ("include.contracts", "include.routing"),
+    "include/scheduling": ("include.contracts", "include.routing", "include.native"),
     "include/routing": ("include.contracts", "include.scheduling"),
     "include/simulation": ("include.contracts", "include.scheduling", "include.routing", "include.autoscale"),
     "include/autoscale": ("include.contracts", "include.config", "include.client", "include.platform"),
