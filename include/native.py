@@ -1,7 +1,7 @@
 """The compiled form of packages that decide thousands of times a second: the same sources, compiled with mypyc.
 
-``python -m include.native`` builds it into :data:`FOLDER`, where a C compiler is at hand. :func:`use` takes it only while it is of the sources
-as they are: an edit takes effect at once, at the interpreter's speed, until it is built again. Nothing depends on it but speed.
+``python -m include.native`` builds it into :data:`FOLDER`, where a C compiler is at hand. :func:`use` takes it only while it is of the
+sources as they are: an edit takes effect at once, at the interpreter's speed, until it is built again. Nothing depends on it but speed.
 """
 
 from __future__ import annotations
