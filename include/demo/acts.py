@@ -28,6 +28,8 @@ def play(outcome: Outcome, console: Console) -> None:
     _bring_up(outcome)
     lifecycle = Lifecycle(outcome.settings, outcome.options, console)
     _make_first_version(outcome, lifecycle)
+    if outcome.options.variants:
+        _compress(outcome, lifecycle)
     _make_second_version(outcome, lifecycle)
     with Observer(outcome.settings) as observer, Sender(outcome.settings) as sender:
         _await_service(outcome, observer, outcome.versions[0].version)
@@ -63,9 +65,18 @@ def _make_first_version(outcome: Outcome, lifecycle: Lifecycle) -> None:
         version = lifecycle.evaluate(training)
         outcome.versions.append(version)
         step.note = ", ".join(f"{name} {value:.3g}" for name, value in list(version.metrics.items())[:3])
-    with steps.step("Promote it (Airflow: promote_model)") as step:
-        move = lifecycle.promote(version.version, "the demo's first version").result
+    with steps.step("Promote it, with a person's approval (Airflow: promote_model)") as step:
+        promotion = lifecycle.promote(version.version, "the demo's first version")
+        outcome.promotions.append(promotion)
+        move = promotion.run.result
         step.note = f"champion is version {move['version']}, was {move['previous'] or 'none'}"
+
+
+def _compress(outcome: Outcome, lifecycle: Lifecycle) -> None:
+    with outcome.steps.step("Measure compressed variants of it (Airflow: compress_model)") as step:
+        sweep = outcome.sweep = lifecycle.compress(outcome.versions[0].version)
+        offered = sweep.result["offered"]
+        step.note = f"{', '.join(offered) or 'none'} of {len(outcome.options.variants)} worth using"
 
 
 def _await_service(outcome: Outcome, observer: Observer, version: str) -> None:
@@ -105,7 +116,7 @@ def _make_second_version(outcome: Outcome, lifecycle: Lifecycle) -> None:
 def _roll_back(outcome: Outcome, lifecycle: Lifecycle, observer: Observer, sender: Sender, console: Console) -> None:
     first, second = (found.version for found in outcome.versions)
     stream = Stream(sender, outcome.options.run)
-    with outcome.steps.step("Promote the second version under load, then move the alias back in MLflow") as step:
+    with outcome.steps.step("Try the second version on live requests, promote it, then move the alias back in MLflow") as step:
         stream.start()
         try:
             rollback = outcome.rollback = switch_and_roll_back(
@@ -113,7 +124,7 @@ def _roll_back(outcome: Outcome, lifecycle: Lifecycle, observer: Observer, sende
                 observer,
                 stream,
                 (first, second),
-                lambda: lifecycle.promote(second, "the demo's second version, to be taken back"),
+                lambda: outcome.promotions.append(lifecycle.promote(second, "the demo's second version, to be taken back")),
                 lambda line: console.print(f"   {line}", highlight=False, markup=False),
             )
         finally:

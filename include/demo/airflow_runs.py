@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,19 +67,33 @@ def wait_until_parsed(api: AirflowApi, dag_ids: tuple[str, ...]) -> None:
 
 
 def run_dag(
-    api: AirflowApi, console: Console, dag_id: str, conf: Mapping[str, Any], *, run_id: str, result_of: str, timeout_s: float
+    api: AirflowApi,
+    console: Console,
+    dag_id: str,
+    conf: Mapping[str, Any],
+    *,
+    run_id: str,
+    result_of: str,
+    timeout_s: float,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> FinishedRun:
     """Triggers a DAG and waits for its success.
 
     :param result_of: the task whose return value is wanted
+    :param meanwhile: called at each look at the run
 
     Raises :class:`StepFailedError` with the end of the failed task's log.
     """
     watch = Watch()
+
+    def look(progress: Progress) -> None:
+        watch.note(progress)
+        meanwhile()
+
     try:
         with shown(console, watch.view, watch.line):
             api.trigger(dag_id, conf, run_id=run_id)
-            api.wait(dag_id, run_id, timeout_s=timeout_s, poll_s=1.0, on_progress=watch.note)
+            api.wait(dag_id, run_id, timeout_s=timeout_s, poll_s=1.0, on_progress=look)
         result = api.xcom(dag_id, run_id, result_of)
     except (AirflowError, TimeoutError) as error:
         raise StepFailedError(f"{dag_id}: {error}") from error

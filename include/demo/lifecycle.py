@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,18 @@ from rich.console import Console
 
 from include.config import Settings
 from include.demo.airflow_runs import FinishedRun, run_dag, wait_until_parsed
+from include.demo.approval import Approval, Approver
 from include.demo.options import DemoOptions
 from include.lifecycle.airflow_api import AirflowApi
 from include.platform.airflow import credentials
 
-DAGS = ("prepare_dataset", "train_model", "evaluate_model", "promote_model")
+DAGS = ("prepare_dataset", "train_model", "evaluate_model", "compress_model", "promote_model")
+#: Of the gate: versions are trained for seconds and measured on few captions.
+ALLOWANCE = {"quality_worse_pct": 100}
+#: Of the canary: so much that a few seconds of the demo's stream are enough, judged with an allowance for a machine that does all at once.
+CANARY = {"canary_share": 0.5, "canary_min_requests": 8, "canary_minutes": 3, "canary_slower_pct": 200}
+#: Of the sweep, with which every variant is built and measured in seconds.
+SWEEP = {"images": 16, "repeats": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +35,13 @@ class Version:
     @property
     def metrics(self) -> Mapping[str, float]:
         return dict(self.evaluation.result["metrics"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    run: FinishedRun
+    approvals: tuple[Approval, ...]  #: that a person had to give
+    verdict: str  #: on its canary
 
 
 class Lifecycle:
@@ -64,12 +78,27 @@ class Lifecycle:
         evaluation = self._run("evaluate_model", {**conf, **options}, "evaluate", f"-{version}")
         return Version(version=version, training=training, evaluation=evaluation)
 
-    def promote(self, version: str, why: str) -> FinishedRun:
-        """With an allowance for quality that suits versions trained for seconds and measured on few captions."""
-        conf = {"model": self._settings.model_name, "version": version, "approve": "yes", "why": why, "quality_worse_pct": 100}
-        return self._run("promote_model", conf, "promote", f"-{version}")
+    def compress(self, version: str) -> FinishedRun:
+        conf = {"model": self._settings.model_name, "version": version, "variants": list(self._options.variants)}
+        return self._run("compress_model", {**conf, **SWEEP}, "report", f"-{version}")
 
-    def _run(self, dag_id: str, conf: dict[str, Any], result_of: str, suffix: str = "") -> FinishedRun:
-        run_id = f"demo-{self._options.run}{suffix}"
+    def promote(self, version: str, why: str) -> Promotion:
+        """Through the gate, a person's approval and, where there is a champion, a canary."""
+        conf = {"model": self._settings.model_name, "version": version, "why": why, **ALLOWANCE, **CANARY}
+        run_id = self._run_id(f"-{version}")
+        approver = Approver(self._api, self._settings.airflow, "promote_model", run_id, self._say)
+        run = self._run("promote_model", conf, "promote", f"-{version}", approver.look)
+        return Promotion(run=run, approvals=tuple(approver.given), verdict=str(self._api.xcom("promote_model", run_id, "canary")))
+
+    def _run(
+        self, dag_id: str, conf: dict[str, Any], result_of: str, suffix: str = "", meanwhile: Callable[[], None] = lambda: None
+    ) -> FinishedRun:
+        run_id, timeout_s = self._run_id(suffix), self._options.dag_timeout_s
         self._console.print(f"   {self._settings.airflow}/dags/{dag_id}/runs/{run_id}", style="dim", highlight=False)
-        return run_dag(self._api, self._console, dag_id, conf, run_id=run_id, result_of=result_of, timeout_s=self._options.dag_timeout_s)
+        return run_dag(self._api, self._console, dag_id, conf, run_id=run_id, result_of=result_of, timeout_s=timeout_s, meanwhile=meanwhile)
+
+    def _run_id(self, suffix: str) -> str:
+        return f"demo-{self._options.run}{suffix}"
+
+    def _say(self, line: str) -> None:
+        self._console.print(f"   {line}", highlight=False, markup=False)

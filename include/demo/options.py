@@ -21,6 +21,7 @@ class DemoOptions(BaseModel):
     second_steps: int = Field(12, ge=1, description="Optimizer steps of the second version, which the rollback leaves again.")
     eval_prompts: int = Field(32, ge=4, description="Captions that an evaluation renders.")
     eval_steps: int = Field(8, ge=1, description="Denoising steps of an evaluation.")
+    variants: tuple[str, ...] = Field(("bf16", "openvino-bf16"), description="Compressed variants to measure; none leaves the sweep out.")
     init: str = Field("base", pattern="^(base|scratch)$")
     burst_seconds: float = Field(15.0, ge=0, le=600, description="How long the burst is sent; 0 leaves it out.")
     traffic_timeout_s: float = Field(240.0, gt=0)

@@ -10,7 +10,7 @@ from include.config import Settings
 from include.demo.airflow_runs import FinishedRun
 from include.demo.burst import Burst
 from include.demo.burst_judging import HighLane
-from include.demo.lifecycle import Version
+from include.demo.lifecycle import Promotion, Version
 from include.demo.options import DemoOptions
 from include.demo.rollback import Rollback
 from include.demo.steps import Steps
@@ -26,6 +26,8 @@ class Outcome:
     started_at: float = field(default_factory=time.time)
     dataset: FinishedRun | None = None
     versions: list[Version] = field(default_factory=list)
+    sweep: FinishedRun | None = None  #: of compressed variants of the first version
+    promotions: list[Promotion] = field(default_factory=list)
     traffic: Traffic | None = None
     rollback: Rollback | None = None
     burst: Burst | None = None

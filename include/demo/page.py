@@ -82,7 +82,9 @@ def switch_context(rollback: Rollback) -> dict[str, Any]:
         )
         for shot in rollback.shots
     ]
+    trial = [Mark(x=rollback.trial.began_at - start, label=f"canary: {100 * rollback.trial.share:.0f} %")] if rollback.trial else []
     marks = [
+        *trial,
         Mark(x=rollback.promoted_at - start, label=f"alias moved to {rollback.second}"),
         Mark(x=rollback.moved_at - start, label=f"alias moved back to {rollback.first}"),
     ]

@@ -33,7 +33,9 @@ def write_pictures(outcome: Outcome, out: Path) -> dict[str, Any]:
     _write_workers(outcome, folder)
     return {
         "sheet": _write_sheet(outcome, folder),
-        "dataset_report": _copy_dataset_report(outcome, out),
+        "dataset_report": _copy_page(outcome.dataset_facts().get("report"), out / "dataset.html"),
+        "compression_report": _copy_page(outcome.sweep.result["report"] if outcome.sweep else None, out / "compression.html"),
+        "cards": _copy_cards(outcome, out),
         "grids": _copy_grids(outcome, folder),
     }
 
@@ -77,12 +79,19 @@ def _write_sheet(outcome: Outcome, folder: Path) -> str | None:
     return "images/dataset.png"
 
 
-def _copy_dataset_report(outcome: Outcome, out: Path) -> str | None:
-    report = outcome.dataset_facts().get("report")
-    if not report or not Path(report).is_file():
+def _copy_page(page: str | None, to: Path) -> str | None:
+    """A page that needs nothing else."""
+    if not page or not Path(page).is_file():
         return None
-    shutil.copyfile(report, out / "dataset.html")
-    return "dataset.html"
+    shutil.copyfile(page, to)
+    return to.name
+
+
+def _copy_cards(outcome: Outcome, out: Path) -> dict[str, str]:
+    """The model card of each version."""
+    cards = {found.version: found.evaluation.result.get("card") for found in outcome.versions}
+    copied = {version: _copy_page(card, out / f"model-card-{version}.html") for version, card in cards.items()}
+    return {version: name for version, name in copied.items() if name}
 
 
 def _copy_grids(outcome: Outcome, folder: Path) -> dict[str, str]:

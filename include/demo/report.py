@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from include.demo.airflow_runs import FinishedRun
 from include.demo.burst_figures import burst_figures
 from include.demo.judging import Verdict
+from include.demo.lifecycle import Promotion
 from include.demo.outcome import Outcome
 from include.demo.pictures import image_name
 from include.demo.rollback import Rollback
@@ -27,6 +29,8 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.steps.total_s, 1),
         "steps": [{"name": step.name, "seconds": round(step.seconds, 2), "ok": step.ok, "note": step.note} for step in outcome.steps.done],
         "dataset": outcome.dataset_facts(),
+        "compression": compression_entry(outcome.sweep) if outcome.sweep else None,
+        "promotions": [promotion_entry(promotion) for promotion in outcome.promotions],
         "versions": [
             {"version": found.version, "metrics": found.metrics, "train_s": round(found.training.seconds, 1)} for found in outcome.versions
         ],
@@ -88,6 +92,47 @@ def bad_entry(verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def compression_entry(sweep: FinishedRun) -> dict[str, Any]:
+    found = sweep.result
+    names = ("network_mb", "memory_mb", "p50_s", "p95_s")
+    rows = [
+        {name: row[name] for name in ("variant", "what", "status", "verdict")}
+        | {name: row["figures"][name] if row["figures"] else None for name in names}
+        for row in found["table"]
+    ]
+    return {
+        "version": found["version"],
+        "seconds": round(sweep.seconds, 1),
+        "best": found["best"],
+        "offered": found["offered"],
+        "rows": rows,
+    }
+
+
+def promotion_entry(promotion: Promotion) -> dict[str, Any]:
+    move = promotion.run.result
+    approvals = [{"task": given.task_id, "url": given.url, "asked_s": round(given.asked_s, 1)} for given in promotion.approvals]
+    return {
+        "version": move["version"],
+        "previous": move["previous"],
+        "seconds": round(promotion.run.seconds, 1),
+        "approvals": approvals,
+        "canary": promotion.verdict,
+    }
+
+
+def canary_entry(rollback: Rollback) -> dict[str, Any] | None:
+    trial = rollback.trial
+    if trial is None:
+        return None
+    versions = [shot.event.model_version for shot in trial.of(rollback.shots)]
+    return {
+        "share": trial.share,
+        "seconds": round(trial.ended_at - trial.began_at, 2),
+        "requests": {version: versions.count(version) for version in (rollback.first, rollback.second)},
+    }
+
+
 def rollback_entry(rollback: Rollback) -> dict[str, Any]:
     return {
         "from_version": rollback.second,
@@ -95,6 +140,7 @@ def rollback_entry(rollback: Rollback) -> dict[str, Any]:
         "seconds": round(rollback.seconds, 3),
         "requests_meanwhile": len(rollback.shots),
         "failed": len(rollback.lost),
+        "canary": canary_entry(rollback),
         "versions": {version: version_figures(rollback, version) for version in (rollback.first, rollback.second)},
     }
 

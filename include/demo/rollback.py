@@ -36,6 +36,19 @@ class Shot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trial:
+    """The second version's canary, as the router was told of it."""
+
+    share: float  #: of the model's requests
+    began_at: float  #: seconds since 1970
+    ended_at: float
+
+    def of(self, shots: list[Shot]) -> list[Shot]:
+        """Those that were sent while it lasted."""
+        return [shot for shot in shots if self.began_at <= shot.sent_at <= self.ended_at]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rollback:
     first: str  #: the version that serves before and after
     second: str
@@ -43,6 +56,7 @@ class Rollback:
     moved_at: float  #: when the alias was moved back
     seconds: float  #: from the move to the first image of the old version, for a request sent after the move
     shots: list[Shot] = field(default_factory=list)
+    trial: Trial | None = None  #: None where there was none
 
     @property
     def lost(self) -> list[Shot]:
@@ -142,7 +156,20 @@ def switch_and_roll_back(
     await_version(observer, stream, first, moved_at, 1 + AFTER)
     stream.stop()
     shots = _shots(observer, stream)
-    return Rollback(first=first, second=second, promoted_at=promoted_at, moved_at=moved_at, seconds=back.at - moved_at, shots=shots)
+    trial = observer.ask(lambda seen: trial_of(seen, settings.model_name, second, asked_at, promoted_at))
+    return Rollback(
+        first=first, second=second, promoted_at=promoted_at, moved_at=moved_at, seconds=back.at - moved_at, shots=shots, trial=trial
+    )
+
+
+def trial_of(seen: Seen, model: str, version: str, since: float, until: float) -> Trial | None:
+    """The canary of the version, None where the router was told of none."""
+    routes = [route for route in seen.routes if route.name == model and route.at >= since]
+    found = [(route.at, route.canary.share) for route in routes if route.canary and route.canary.challenger.version == version]
+    if not found:
+        return None
+    ends = [route.at for route in routes if route.canary is None and route.at > found[0][0]]
+    return Trial(share=found[0][1], began_at=found[0][0], ended_at=min([*ends, until]))
 
 
 def went_live(observer: Observer, model: str, version: str, since: float) -> float:

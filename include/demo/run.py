@@ -20,11 +20,13 @@ def main(
     train_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the first version.")] = 60,
     second_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the version that is taken back.")] = 12,
     eval_prompts: Annotated[int, typer.Option(min=4, help="Captions that an evaluation renders.")] = 32,
+    variants: Annotated[str, typer.Option(help="Compressed variants to measure, with commas between; empty: none.")] = "bf16,openvino-bf16",
     burst_seconds: Annotated[float, typer.Option(min=0, max=600, help="How long five times the capacity is sent; 0 leaves it out.")] = 15.0,
 ) -> None:
     """Run the whole lifecycle and write demo/index.html and demo/report.json."""
     sizes = {"dataset_limit": limit, "train_steps": train_steps, "second_steps": second_steps, "eval_prompts": eval_prompts}
-    options = DemoOptions(out=out, requests=requests, burst_seconds=burst_seconds, **sizes)
+    wanted = tuple(name for name in variants.split(",") if name)
+    options = DemoOptions(out=out, requests=requests, burst_seconds=burst_seconds, variants=wanted, **sizes)
     raise typer.Exit(run_demo(options))
 
 

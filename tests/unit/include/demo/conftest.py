@@ -16,14 +16,15 @@ from include.contracts.events import ImageResult, Lane, State, StatusEvent, Usag
 from include.contracts.objects import MEDIA_TYPES, image_key
 from include.contracts.requests import ImageFormat, ServiceClass
 from include.demo.airflow_runs import FinishedRun
+from include.demo.approval import Approval
 from include.demo.burst import Burst
 from include.demo.judging import judge_all
-from include.demo.lifecycle import Version
+from include.demo.lifecycle import Promotion, Version
 from include.demo.observer import Seen
 from include.demo.options import DemoOptions
 from include.demo.outcome import Outcome
 from include.demo.planned import Planned, Way
-from include.demo.rollback import PROMPTS, Rollback, Shot
+from include.demo.rollback import PROMPTS, Rollback, Shot, Trial
 from include.demo.sending import Outbox, Reply
 from include.demo.steps import Step, Steps
 from include.demo.traffic import Traffic, plan_traffic
@@ -141,7 +142,8 @@ def rollback_of(store: ObjectStore, start: float = 1000.0) -> Rollback:
             model_version=version,
         )
         shots.append(Shot(request_id, prompt, sent, event))
-    return Rollback(first="1", second="2", promoted_at=start + 8.2, moved_at=start + 13.9, seconds=1.42, shots=shots)
+    trial = Trial(share=0.5, began_at=start + 4.0, ended_at=start + 8.2)
+    return Rollback(first="1", second="2", promoted_at=start + 8.2, moved_at=start + 13.9, seconds=1.42, shots=shots, trial=trial)
 
 
 def version_of(number: str, grid: Path) -> Version:
@@ -151,6 +153,23 @@ def version_of(number: str, grid: Path) -> Version:
     training = FinishedRun(dag_id="train_model", run_id=f"demo-{RUN}-{number}", seconds=74.0, result={"version": number})
     evaluation = FinishedRun(dag_id="evaluate_model", run_id=f"demo-{RUN}-{number}", seconds=31.0, result=result)
     return Version(version=number, training=training, evaluation=evaluation)
+
+
+def promotion_of(version: str, previous: str | None, verdict: str) -> Promotion:
+    run = FinishedRun(dag_id="promote_model", run_id=f"demo-{version}", seconds=31.0, result={"version": version, "previous": previous})
+    given = Approval(task_id="approve", url="http://127.0.0.1:8080/approve", asked_s=12.3, given_at=1000.0)
+    return Promotion(run=run, approvals=(given,), verdict=verdict)
+
+
+def sweep_of(report: Path) -> FinishedRun:
+    report.write_text("<h1>Variants</h1>")
+    figures = {"network_mb": 30.5, "memory_mb": 900.0, "p50_s": 0.21, "p95_s": 0.25}
+    rows = [
+        {"variant": "fp32", "what": "the version", "status": "original", "verdict": "the original", "figures": figures},
+        {"variant": "int4", "what": "int4 weights", "status": "not available", "verdict": "not available: no GPU", "figures": None},
+    ]
+    result = {"version": "1", "best": None, "offered": [], "table": rows, "report": str(report)}
+    return FinishedRun(dag_id="compress_model", run_id=f"demo-{RUN}-1", seconds=52.0, result=result)
 
 
 @pytest.fixture
@@ -166,6 +185,8 @@ def outcome(settings: Settings, store: ObjectStore, plan: list[Planned], tmp_pat
         options=DemoOptions(out=tmp_path / "demo", run=RUN),
         steps=steps,
         versions=[version_of(number, tmp_path / f"grid-{number}.png") for number in ("1", "2")],
+        sweep=sweep_of(tmp_path / "variants.html"),
+        promotions=[promotion_of("1", None, "no canary"), promotion_of("2", "1", "no more failures than the champion")],
         traffic=Traffic(verdicts=verdicts, outbox=outbox, seconds=21.3),
         rollback=rollback_of(store),
     )

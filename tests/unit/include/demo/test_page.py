@@ -116,3 +116,18 @@ def test_a_second_demo_replaces_the_first_ones_images(outcome: Outcome) -> None:
 @pytest.mark.parametrize(("value", "words"), [(None, "-"), (0.123, "0.12 s"), (12.3, "12 s"), (331, "5 min 31 s")])
 def test_seconds(value: float | None, words: str) -> None:
     assert seconds(value) == words
+
+
+def test_the_canary_and_the_variants_are_shown(outcome: Outcome) -> None:
+    _, text, report = write(outcome)
+    assert "no more failures than the champion" in text and "canary: 50 %" in text
+    assert "not available: no GPU" in text and 'href="compression.html"' in text
+    assert (outcome.options.out / "compression.html").read_text() == "<h1>Variants</h1>"
+    assert report["rollback"]["canary"] == {"share": 0.5, "seconds": 4.2, "requests": {"1": 7, "2": 0}}  # type: ignore[index]
+    assert [entry["canary"] for entry in report["promotions"]] == ["no canary", "no more failures than the champion"]  # type: ignore[union-attr, index, attr-defined]
+
+
+def test_without_a_sweep_nothing_is_said_of_variants(outcome: Outcome) -> None:
+    outcome.sweep = None
+    code, text, report = write(outcome)
+    assert code == 0 and report["compression"] is None and "Smaller and faster" not in text

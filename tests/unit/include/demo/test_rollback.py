@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from include.contracts.control import Canary, ModelDefaults, ModelRoute
+from include.contracts.dispatch import ModelRef
 from include.contracts.events import State, StatusEvent
 from include.contracts.requests import GenerationRequest
 from include.demo.observer import Seen
 from include.demo.page import film_strip
-from include.demo.rollback import GUIDANCE, PROMPTS, completions, stream_request
+from include.demo.rollback import GUIDANCE, PROMPTS, Trial, completions, stream_request, trial_of
 from include.storage import ObjectStore
 from tests.unit.include.demo.conftest import rollback_of
 
@@ -53,3 +55,23 @@ def test_the_film_strip_shows_both_changes(store: ObjectStore) -> None:
     strip = film_strip(rollback_of(store), around=3)
     assert [shot["version"] for shot in strip if shot["change"]] == ["2", "1"]
     assert len(strip) == 12
+
+
+def route(at: float, share: float | None, challenger: str = "2") -> ModelRoute:
+    one, other = (ModelRef(name="emoji", version=version, digest="0" * 64, source="mlflow-artifacts:/x") for version in ("1", challenger))
+    canary = None if share is None else Canary(challenger=other, share=share)
+    defaults = ModelDefaults(width=64, height=64, steps=4, guidance=3.0)
+    return ModelRoute(at=at, name="emoji", champion=one, defaults=defaults, canary=canary)
+
+
+def test_a_canary_is_what_the_router_was_told() -> None:
+    seen = Seen(routes=[route(5.0, 0.5), route(12.0, 0.3), route(19.0, None)])
+    assert trial_of(seen, "emoji", "2", 10.0, 20.0) == Trial(share=0.3, began_at=12.0, ended_at=19.0)
+
+
+def test_a_canary_that_the_promotion_ended_ends_with_it() -> None:
+    assert trial_of(Seen(routes=[route(12.0, 0.3)]), "emoji", "2", 10.0, 20.0) == Trial(share=0.3, began_at=12.0, ended_at=20.0)
+
+
+def test_of_no_canary_or_another_version_s_there_is_none() -> None:
+    assert trial_of(Seen(routes=[route(12.0, None), route(13.0, 0.3, "3")]), "emoji", "2", 10.0, 20.0) is None
