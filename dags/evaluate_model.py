@@ -1,7 +1,8 @@
 """### A model version → measurements
 
-Fetches a version as a worker does and measures quality, held-out loss, speed and size. The results are tags of the version, which the
-gate of `promote_model` reads, and a run with the sample grid in MLflow, experiment `evaluation`.
+Fetches a version as a worker does and measures quality, agreement of images with their prompts, held-out loss, diversity, what is
+memorised or leaked, speed and size. The results are tags of the version, which the gate of `promote_model` reads, and a run in MLflow,
+experiment `evaluation`, with the sample grid, the nearest training images and the model card.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ PARAMS = {
     "steps": params.number(12, 1, 200, "Denoising steps."),
     "seed": params.number(0, 0, 2**31 - 1, "Chooses captions and noise; equal seeds compare best."),
     "threads": params.number(2, 0, 256, "CPU threads; 0 leaves it to PyTorch."),
+    "network": params.text("Directory of a CLIP or two-tower network to measure with; empty is the shipped one."),
     "then_promote": params.tick("Start promote_model on the version; it will ask for approval."),
 }
 

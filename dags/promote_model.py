@@ -1,13 +1,15 @@
 """### A model version → the champion
 
 `gate` compares the version's measurements with the champion's by the policy below and fails with its reasons where it is worse than
-allowed. `approve` then waits for a person, who sees the comparison; with `approve` = `yes` it is skipped. `promote` moves the aliases
-`challenger` and `champion` in MLflow and records who, when, from what and why on the version. Workers follow within seconds.
+allowed. `approve` waits for a person, who sees the comparison and the samples; with `approve` = `yes` it is skipped. `challenge` gives
+the version a share of the live requests, which `canary` judges by what becomes of them: it fails, and the champion stays, where the
+version does worse than allowed. `promote` moves the alias `champion`; workers follow within seconds. Each move says who, when, from what
+and why. With `canary_share` = 0, or without a champion, there is no canary. A killed task goes on where it was.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, task
@@ -16,6 +18,7 @@ from include.config import settings
 from plugins import params
 from plugins.assets import CHAMPIONS, PROMOTION_REQUESTS, with_request
 from plugins.operators.approve_promotion import ApprovePromotionOperator
+from plugins.promotion_params import CANARY_PARAMS, GATE_PARAMS
 from plugins.task_defaults import TASK_DEFAULTS
 
 PARAMS = {
@@ -23,9 +26,8 @@ PARAMS = {
     "version": params.version("Version to promote; empty is the newest."),
     "approve": Param("ask", enum=["ask", "yes"], description="ask: wait for a person's approval here; yes: it comes with this run."),
     "why": params.text("Reason, recorded with the promotion."),
-    "quality_worse_pct": params.percent(10, "Growth allowed to kernel distance and held-out loss."),
-    "slower_pct": params.percent(100, "Growth allowed to the seconds per image."),
-    "bigger_pct": params.percent(10, "Growth allowed to the size."),
+    **GATE_PARAMS,
+    **CANARY_PARAMS,
 }
 
 
@@ -53,19 +55,32 @@ def promote_model() -> None:
         body="{{ ti.xcom_pull('gate')['markdown'] }}",
     )
 
-    @task(trigger_rule="none_failed", outlets=[CHAMPIONS])
+    @task(trigger_rule="none_failed")
+    def challenge(report: dict[str, Any], params: Any = None, dag_run: Any = None, ti: Any = None) -> dict[str, Any]:
+        from include.lifecycle import steps
+
+        return steps.challenge(settings(), report, params, ti.xcom_pull("approve"), dag_run.triggering_user_name, dag_run.run_id)
+
+    @task(execution_timeout=timedelta(days=8))
+    def canary(plan: dict[str, Any], params: Any = None) -> str:
+        from include.lifecycle import steps
+
+        return steps.try_out(settings(), plan, params)
+
+    @task(outlets=[CHAMPIONS])
     def promote(
-        report: dict[str, Any], params: Any = None, dag_run: Any = None, ti: Any = None, outlet_events: Any = None
+        report: dict[str, Any], verdict: str, params: Any = None, dag_run: Any = None, ti: Any = None, outlet_events: Any = None
     ) -> dict[str, Any]:
         from include.lifecycle import steps
 
-        answer = ti.xcom_pull("approve")
-        move = steps.promote(settings(), report, params, answer, dag_run.triggering_user_name)
-        outlet_events[CHAMPIONS].extra = move
+        move = steps.promote(settings(), report, params, ti.xcom_pull("approve"), dag_run.triggering_user_name)
+        outlet_events[CHAMPIONS].extra = {**move, "canary": verdict}
         return move
 
     report: Any = gate()
-    report >> approve >> promote(report)
+    plan: Any = challenge(report)
+    report >> approve >> plan
+    promote(report, canary(plan))
 
 
 promote_model()

@@ -1,7 +1,7 @@
 """The assets that connect the DAGs.
 
-The first three say what exists; their events are the history of datasets, versions and promotions. The ``*_REQUESTS`` start the next DAG:
-a run adds an event to one of them, through the alias of its task, only where it was started with "then …" ticked.
+The first say what exists; their events are the history of datasets, versions, measurements and promotions. The ``*_REQUESTS`` start the
+next DAG: a run adds an event to one of them, through the alias of its task, only where it was started with "then …" ticked.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from airflow.sdk import Asset, AssetAlias
 
 DATASETS = Asset(name="dataset_versions", uri="atelier://datasets/versions", group="atelier")
 MODELS = Asset(name="model_versions", uri="atelier://models/versions", group="atelier")
+COMPRESSIONS = Asset(name="model_compressions", uri="atelier://models/compressions", group="atelier")
 EVALUATIONS = Asset(name="model_evaluations", uri="atelier://models/evaluations", group="atelier")
 CHAMPIONS = Asset(name="champions", uri="atelier://models/champions", group="atelier")
 

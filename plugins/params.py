@@ -40,3 +40,9 @@ def percent(default: float, description: str) -> Param:
 def optional(kind: str, description: str, **bounds: float) -> Param:
     """A number that may be left empty."""
     return Param(None, type=["null", kind], description=description, **bounds)
+
+
+def several(choices: list[str], description: str) -> Param:
+    """Any of the choices, all of them unless fewer are given."""
+    items = {"type": "string", "enum": choices}
+    return Param(choices, type="array", items=items, examples=choices, uniqueItems=True, maxItems=len(choices), description=description)

@@ -173,6 +173,9 @@ def _wait(event: StatusEvent, story: Story) -> str:
 
 def _version(event: StatusEvent, trace: Trace) -> str:
     version = f"{event.model or 'model'} version {event.model_version}" if event.model_version else ""
+    share = trace.number("canary_share")
+    if share is not None:
+        version += f", the canary: on trial with {100 * share:g} % of the model's requests"
     switch = trace.number("switch_cost_s")
     return "; ".join(part for part in (version, f"a model switch of {seconds(switch)} was reckoned with" if switch else "") if part)
 

@@ -57,6 +57,13 @@ class ModelDefaults(Part):
     step_s: float = Field(0.05, gt=0, description="Predicted device seconds of one step of one image, before anything was measured.")
 
 
+class Canary(Part):
+    """A version on trial: it gets a share of a model's requests beside the champion."""
+
+    challenger: ModelRef
+    share: float = Field(gt=0, lt=1, description="Of the model's requests, by a hash of their ids.")
+
+
 class ModelRoute(ControlMessage):
     kind: Literal[ControlKind.MODEL_ROUTE] = ControlKind.MODEL_ROUTE
     name: Name = Field(description="Registered model.")
@@ -66,6 +73,13 @@ class ModelRoute(ControlMessage):
     is_default: bool = Field(False, description="Whether requests that name no model get this one.")
     distilled: Name | None = Field(None, description="Registered few-step model that may stand in for this one under load.")
     adapter_of: Name | None = Field(None, description="The model that this is a LoRA adapter of; it serves no requests by itself.")
+    canary: Canary | None = Field(None, description="Version on trial; a worker that lacks or refuses it renders on champion.")
+
+    @property
+    def versions(self) -> tuple[ModelRef, ...]:
+        """All that may render, the most wanted first."""
+        named = (self.champion, self.canary.challenger if self.canary else None, self.previous)
+        return tuple(ref for ref in named if ref is not None)
 
     @property
     def key(self) -> str:

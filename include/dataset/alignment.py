@@ -69,9 +69,17 @@ def _sampled(stack: np.ndarray, warps: np.ndarray, grid: np.ndarray) -> tuple[np
     right, down = (column - left)[..., None], (row - top)[..., None]
     flat = stack.reshape(-1, channels)
     first = (np.arange(count, dtype=np.int32)[:, None] * side + top) * side + left
-    upper = flat[first] * (1 - right) + flat[first + 1] * right
-    lower = flat[first + side] * (1 - right) + flat[first + side + 1] * right
-    return (upper * (1 - down) + lower * down).reshape(count, side, side, channels), inside
+    upper = _between(flat.take(first, axis=0), flat.take(first + 1, axis=0), right)
+    lower = _between(flat.take(first + side, axis=0), flat.take(first + side + 1, axis=0), right)
+    return _between(upper, lower, down).reshape(count, side, side, channels), inside
+
+
+def _between(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Written over ``other``."""
+    other -= one
+    other *= share
+    other += one
+    return other
 
 
 def _grid(side: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from include.dataset.files import digest_of, writing_atomically
 from include.dataset.sources import SourceItem
 from include.dataset.stages.batches import REJECTS
 
-CODE_VERSION = 2  #: raised when the stages make something else of the same image
+CODE_VERSION = 3  #: raised when the stages make something else of the same image
 
 IMAGES = pa.schema(
     [
@@ -90,7 +90,8 @@ class StageCache:
         for part in self._parts():
             for index, row in enumerate(pq.read_table(part, columns=FACTS).to_pylist()):
                 if row["work"] in wanted:
-                    found[row["work"]] = {**row, "place": Place(part, index)}
+                    row["place"] = Place(part, index)
+                    found[row["work"]] = row
         return found
 
     def _parts(self) -> Iterator[Path]:

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from include.dataset.cache import ImageReader, stage_key
 from include.dataset.config import DatasetConfig
 from include.dataset.files import digest_of, file_digest, write_json, writing_atomically
+from include.dataset.fingerprints import perceptual_hashes, stacked
 
-MEAN_ROWS, MAX_ROWS, ROWS_A_GROUP = 512, 2048, 64
+MEAN_ROWS, MAX_ROWS, ROWS_A_GROUP = 256, 1024, 64
 CODE_VERSION = 1  #: raised when the same rows make another file
 
 SAMPLES = pa.schema(
@@ -58,7 +59,7 @@ class ChunkFile:
 
 
 def chunked(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Cuts after rows that their digest chooses, one in 512 by chance, so that a cut stays where it is when rows come or go elsewhere.
+    """Cuts after rows that their digest chooses, one in 256 by chance, so that a cut stays where it is when rows come or go elsewhere.
 
     Images of one chunk have one size. After Muthitacharoen et al. (2001), "A low-bandwidth network file system".
     """
@@ -102,10 +103,14 @@ def _write_rows(rows: list[Row], path: Path, reader: ImageReader) -> None:
         pq.ParquetWriter(file, SAMPLES, compression=compression, use_dictionary=["license", "author"], write_statistics=statistics) as out,
     ):
         for start in range(0, len(rows), ROWS_A_GROUP):
-            part = [
-                {**row, "image": reader.read(row["place"]), "caption": row["captions"][0]} for row in rows[start : start + ROWS_A_GROUP]
-            ]
+            part = [_whole(row, reader) for row in rows[start : start + ROWS_A_GROUP]]
+            for row, found in zip(part, perceptual_hashes(stacked([row["fingerprint"] for row in part])), strict=True):
+                row["perceptual_hash"] = found
             out.write_table(pa.Table.from_pylist(_only(part, SAMPLES.names), SAMPLES))
+
+
+def _whole(row: Row, reader: ImageReader) -> Row:
+    return {**row, "image": reader.read(row["place"]), "caption": row["captions"][0]}
 
 
 def _only(rows: Iterable[Row], names: Sequence[str]) -> list[Row]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from PIL import Image
 
 WHITE = (255, 255, 255)
@@ -46,12 +45,14 @@ def shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def on_white(premultiplied: Image.Image) -> Image.Image:
-    """RGB of an image whose colours are multiplied by their opacity, mode RGBa, on white."""
-    pixels = np.asarray(premultiplied)
-    opacity = pixels[..., 3:]
-    # A resampling filter that overshoots may leave a colour above its opacity.
-    return Image.fromarray(np.minimum(pixels[..., :3], opacity) + (255 - opacity), "RGB")
+def on_white(image: Image.Image) -> Image.Image:
+    """RGB of an RGBA image on white. Done before anything is averaged, or colours that can't be seen would come through."""
+    flat = Image.new("RGB", image.size, WHITE)
+    seen = image.getbbox()
+    if seen is not None:
+        part = image if seen == (0, 0, *image.size) else image.crop(seen)
+        flat.paste(part, seen[:2], part)
+    return flat
 
 
 def place(image: Image.Image, target: tuple[int, int]) -> Image.Image:

@@ -7,6 +7,7 @@ laid over each other and compared pixel by pixel, in colour: the hash alone take
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -24,29 +25,42 @@ BLOCK = 4  #: pixels of a fingerprint; a difference counts that fills such a blo
 DIFFERENT = 9.0  #: mean levels of a block, beyond what a pixel's neighbours explain, from which two pictures differ
 MEAN_DIFFERENT = 6.0  #: levels by which the mean of a channel may differ, over what lies on each other
 OVERLAP = 0.55  #: share of the picture that must lie on the other
-_ROWS, _PAIRS = 512, 256  #: images and pairs compared at a time
+THREADS = 2
+_ROWS, _PAIRS = 512, 128  #: images and pairs compared at a time
 
 Candidate = tuple[np.ndarray, np.ndarray]
 
 
-def find_pairs(pictures: np.ndarray, since: int = 0) -> list[tuple[int, int]]:
+def find_pairs(pictures: np.ndarray, since: int = 0, described: np.ndarray | None = None) -> list[tuple[int, int]]:
     """Indices of near copies, lower first, in order.
 
     :param pictures: (N, 32, 32, 3) uint8
     :param since: the ones before have been compared with each other; only pairs with one from here on are looked for
+    :param described: the descriptors of ``pictures``, where they are known
     """
     found: set[tuple[int, int]] = set()
     if since >= len(pictures):
         return []
-    described = descriptors(pictures)
-    for turn in range(8):
-        limit = TURNED_CANDIDATE if turn else CANDIDATE
-        for ours, theirs in _candidates(described, since, turn, limit):
-            for start in range(0, len(ours), _PAIRS):
-                one, other = ours[start : start + _PAIRS], theirs[start : start + _PAIRS]
-                same = are_near(turned(smoothed(pictures[one]), turn), smoothed(pictures[other]))
-                found.update(zip(other[same].tolist(), one[same].tolist(), strict=True))
+    described = descriptors(pictures) if described is None else described
+
+    def compared(chunk: tuple[int, np.ndarray, np.ndarray]) -> list[tuple[int, int]]:
+        turn, one, other = chunk
+        same = are_near(turned(smoothed(pictures[one]), turn), smoothed(pictures[other]))
+        return list(zip(other[same].tolist(), one[same].tolist(), strict=True))
+
+    # NumPy lets go of the interpreter's lock while it works on pairs of this many pixels.
+    with ThreadPoolExecutor(THREADS) as threads:
+        for pairs in threads.map(compared, _chunks(described, since)):
+            found.update(pairs)
     return sorted(found)
+
+
+def _chunks(described: np.ndarray, since: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Candidates as turn and indices, some pairs at a time."""
+    for turn in range(8):
+        for ours, theirs in _candidates(described, since, turn, TURNED_CANDIDATE if turn else CANDIDATE):
+            for start in range(0, len(ours), _PAIRS):
+                yield turn, ours[start : start + _PAIRS], theirs[start : start + _PAIRS]
 
 
 def _candidates(described: np.ndarray, since: int, turn: int, limit: float) -> Iterator[Candidate]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from include.dataset.cache import CODE_VERSION, StageCache, work_of, write_part
 from include.dataset.config import DatasetConfig
-from include.dataset.files import digest_of, read_table, write_json, write_table
+from include.dataset.files import digest_of, read_table, table_digest, write_json, write_table
 from include.dataset.sources import SourceItem, source_of
 from include.dataset.stages import IMAGE_STAGES, run_stages
 
@@ -69,7 +69,7 @@ def plan_shards(config: DatasetConfig, root: Path | str) -> list[ShardPlan]:
         raise ValueError(f"path: no images found in {config.path}; it should hold images with a .txt caption beside each")
     items = pa.Table.from_pylist(rows, _ITEM_SCHEMA)
     content = config.model_dump(mode="json")
-    run = Path(root) / ".work" / digest_of([CODE_VERSION, content, [list(row.values()) for row in rows]])[:16]
+    run = Path(root) / ".work" / digest_of([CODE_VERSION, content, table_digest(items)])[:16]
     if not (run / CONFIG).exists():
         write_table(run / ITEMS, items)
         write_json(run / CONFIG, content)

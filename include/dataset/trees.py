@@ -24,6 +24,7 @@ class Entry:
     path: str  #: where :func:`read_range` finds it
     size: int  #: bytes
     stamp: str  #: changes when the content does
+    modified: float  #: when it was written, seconds since 1970
 
 
 class PlaceUnavailableError(OSError):
@@ -44,13 +45,25 @@ def list_tree(place: str) -> list[Entry]:
     return sorted(found, key=lambda entry: entry.key)
 
 
+def find_entry(place: str, key: str) -> Entry | None:
+    """One file of a place as it is now; None where it isn't there."""
+    path = f"{place.rstrip('/')}/{key}"
+    if is_bucket(place):
+        return _find_object(key, path)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return _entry(key, path, os.stat(path))
+    return None
+
+
 def read_range(path: str, offset: int = 0, length: int | None = None) -> bytes:
     """Raises :class:`OSError`: :class:`PlaceUnavailableError` where the fault isn't the file's."""
     if is_bucket(path):
         return _read_object(path, offset, length)
-    with open(path, "rb") as file:
-        file.seek(offset)
-        return file.read() if length is None else file.read(length)
+    # Unbuffered: most files are captions of a line, for which a buffer costs more than reading.
+    with open(path, "rb", buffering=0) as file:
+        if offset:
+            file.seek(offset)
+        return file.readall() if length is None else file.read(length) or b""
 
 
 def open_seekable(entry: Entry) -> io.BufferedIOBase:
@@ -63,19 +76,30 @@ def open_seekable(entry: Entry) -> io.BufferedIOBase:
 def _files(place: str) -> Iterator[Entry]:
     if not os.path.isdir(place):
         raise FileNotFoundError(f"path: {place} is not a folder")
-    # Plain strings: a pathlib.Path for each of many files costs more than finding it.
-    start = len(place.rstrip("/")) + 1
-    for folder, _, names in os.walk(place.rstrip("/") or "/", onerror=_unreadable):
-        for name in names:
-            path = f"{folder}/{name}"
+    top = place.rstrip("/")
+    folders = [top or "/"]
+    while folders:
+        folder = folders.pop()
+        for entry in _scanned(folder):
             with suppress(FileNotFoundError):  # a broken link is no file
-                found = os.stat(path)
+                # One look at the file system for each: asking an entry for its kind is a second one where it is a link.
+                found = entry.stat()
                 if stat.S_ISREG(found.st_mode):
-                    yield Entry(key=path[start:], path=path, size=found.st_size, stamp=stamp_of(found))
+                    yield _entry(entry.path[len(top) + 1 :], entry.path, found)
+                elif stat.S_ISDIR(found.st_mode) and not entry.is_symlink():
+                    folders.append(entry.path)
 
 
-def _unreadable(error: OSError) -> None:
-    raise PlaceUnavailableError(f"path: can't list {error.filename}: {error.strerror}; check its permissions") from error
+def _scanned(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise PlaceUnavailableError(f"path: can't list {error.filename}: {error.strerror}; check its permissions") from error
+
+
+def _entry(key: str, path: str, found: os.stat_result) -> Entry:
+    return Entry(key=key, path=path, size=found.st_size, stamp=stamp_of(found), modified=found.st_mtime)
 
 
 def _objects(place: str) -> Iterator[Entry]:
@@ -85,12 +109,27 @@ def _objects(place: str) -> Iterator[Entry]:
         for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for found in page.get("Contents", ()):
                 if not found["Key"].endswith("/"):
-                    path, stamp = f"s3://{bucket}/{found['Key']}", found["ETag"].strip('"')
-                    yield Entry(key=found["Key"].removeprefix(prefix), path=path, size=found["Size"], stamp=stamp)
+                    yield _object(found["Key"].removeprefix(prefix), f"s3://{bucket}/{found['Key']}", found["Size"], found)
     except _client_errors() as error:
         raise PlaceUnavailableError(
             f"path: can't list {place}: {error}; check the bucket's name, ATELIER_S3_ENDPOINT and the keys"
         ) from error
+
+
+def _object(key: str, path: str, size: int, found: dict[str, Any]) -> Entry:
+    """From what a listing or a HEAD says."""
+    return Entry(key=key, path=path, size=size, stamp=found["ETag"].strip('"'), modified=found["LastModified"].timestamp())
+
+
+def _find_object(key: str, path: str) -> Entry | None:
+    bucket, name = _address(path)
+    try:
+        found = _client().head_object(Bucket=bucket, Key=name)
+    except _client_errors() as error:
+        if _code(error) in ("NoSuchKey", "404"):
+            return None
+        raise PlaceUnavailableError(f"can't look at {path}: {error}") from error
+    return _object(key, path, found["ContentLength"], found)
 
 
 def _read_object(path: str, offset: int, length: int | None) -> bytes:

@@ -17,7 +17,6 @@ from include.dataset.cache import ImageReader
 from include.dataset.chunks import ChunkWriter, chunked
 from include.dataset.config import DatasetConfig
 from include.dataset.files import digest_of, write_atomically, write_json, write_table
-from include.dataset.fingerprints import perceptual_hashes, stacked
 from include.dataset.near_state import near_pairs
 from include.dataset.report import render_report
 from include.dataset.selection import IDENTITY, Row, Selection, select
@@ -116,8 +115,6 @@ def _write_version(target: Path, config: DatasetConfig, digest: str, selection: 
 
 
 def _write_files(work: Path, config: DatasetConfig, rows: list[Row], reader: ImageReader) -> dict[str, list[dict[str, Any]]]:
-    for row, found in zip(rows, perceptual_hashes(stacked([row["fingerprint"] for row in rows])), strict=True):
-        row["perceptual_hash"] = found
     writer = ChunkWriter(work.parent, config)
     files: dict[str, list[dict[str, Any]]] = {}
     for split in SPLITS:

@@ -2,18 +2,24 @@
 
 - ``held_out_loss``: velocity error on samples that were not trained on;
 - ``kernel_distance`` and ``kernel_distance_error``: between images rendered for training captions and the images those captions are of, on
-  the features that ``features`` names;
+  the features of the network that the fact ``features`` names;
 - ``own_image_top1``, ``own_image_top5``: how often the nearest training images of a rendered one include that of its caption. Chance is
   one, or five, in ``prompts``. It says whether prompts are followed, and counts recall of what was learned, not invention;
-- ``seconds_per_image``: on this machine, at ``steps`` steps, ``batch_size`` images at a time.
+- ``prompt_agreement`` and its error, to be read between ``prompt_agreement_shuffled`` and ``prompt_agreement_true``;
+- ``diversity``: effective number of different images among the rendered ones, beside ``diversity_true`` of the true images;
+- ``pairwise_distance``: mean distance between two of them;
+- ``memorised_share`` and its error: rendered images nearer to a training image than held-out images are (``memorised_threshold``);
+- ``leaked_samples``: held-out samples of which a near copy was trained on; absent where that can't be known;
+- ``seconds_per_image``, with ``_p50`` and ``_p95``: on this machine, at ``steps`` steps, ``batch_size`` images at a time.
 """
 
 from __future__ import annotations
 
 import json
-import time
+import os
+import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +28,13 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from include.evaluation.agreement import prompt_agreement
 from include.evaluation.distances import kernel_distance, kernel_distance_error, own_image_rate
-from include.evaluation.features import FEATURES, colour_edge_features
+from include.evaluation.diversity import mean_pairwise_distance, vendi_score
+from include.evaluation.leakage import leaked_samples
+from include.evaluation.memorisation import QUANTILE, Memorisation, memorisation
+from include.evaluation.networks import FeatureNet, load_network
+from include.evaluation.rendering import render, side_by_side
 from models.pipelines.text_to_image import AtelierTextToImagePipeline, load_pipeline
 from models.training.base_model import BASE_CONFIG
 from models.training.config import TrainingConfig, load_config
@@ -34,6 +45,8 @@ from models.training.samples import Split, epoch_order, load_split, read_manifes
 
 #: By source of the dataset, where the settings don't say: of OpenMoji what the base model left out as well.
 EXCLUDED = {"openmoji": load_config(BASE_CONFIG).exclude}
+BESIDE = 4  #: images of a render by which two speeds are compared
+SHEET_COLUMNS, SHEET_ROWS = 12, 2  #: pairs of the sheet of nearest training images
 GRID_PROMPTS = ("red heart", "cat face", "pizza", "rocket", "sun with face", "red apple", "grinning face", "umbrella")
 
 
@@ -52,14 +65,20 @@ class EvaluationConfig(BaseModel):
     exclude: str | None = Field(None, description="Samples whose key or a caption matches are not used; empty means what EXCLUDED says.")
     grid_prompts: tuple[str, ...] = Field(GRID_PROMPTS, min_length=1, description="Prompts of the sample grid.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads; 0 leaves it to PyTorch.")
+    network: str = Field("", max_length=4096, description="Directory of a two-tower network or a CLIP to measure with; empty: the shipped.")
+
+    def render_options(self) -> dict[str, Any]:
+        return {"steps": self.steps, "guidance": self.guidance, "seed": self.seed, "batch_size": self.batch_size}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
     metrics: dict[str, float]
-    facts: dict[str, Any]  #: what the metrics were measured on: features, dataset digest, settings
+    facts: dict[str, Any]  #: what the metrics were measured on: networks, machine, dataset digest, settings
     grid: str  #: path of a PNG of the grid prompts
+    sheet: str  #: path of a PNG of rendered images above their nearest training images
     path: str  #: path of this report as JSON
+    leaks: list[tuple[str, str]] = field(default_factory=list)  #: held-out sample and its near copy that was trained on
 
 
 def evaluate_pipeline(
@@ -68,8 +87,15 @@ def evaluate_pipeline(
     output: Path | str,
     config: EvaluationConfig | None = None,
     progress: Callable[[str], None] = print,
+    trained_on: Path | str | None = None,
+    rival: tuple[str, Path] | None = None,
 ) -> EvaluationReport:
-    """Raises :class:`ValueError` when the dataset leaves fewer than four samples to compare with."""
+    """Measures everything above.
+
+    :param trained_on: manifest of the version that it was trained on, where that is another one
+    :param rival: name and directory of a pipeline whose speed is measured beside it; the fact ``beside`` has both
+    :raises ValueError: the dataset leaves fewer than four samples to compare with, or has none held out
+    """
     config = _completed(config or EvaluationConfig(), manifest)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -78,20 +104,58 @@ def evaluate_pipeline(
     pipeline = load_pipeline(pipeline_directory, torch.bfloat16 if config.precision == "bf16" else torch.float32)
     loss = _held_out(pipeline, manifest, config)
     progress(f"held-out loss {loss:.4f}")
-    reference = _reference(manifest, config)
-    started = time.monotonic()
-    rendered = _render(pipeline, [captions[0] for captions in reference.captions], config, progress)
+    train = load_split(manifest, "train")
+    seen = load_split(trained_on, "train") if trained_on and Path(trained_on) != Path(manifest) else train
+    reference = _reference(train.without(config.exclude or ""), config)
+    prompts = [captions[0] for captions in reference.captions]
+    rendered = render(pipeline, prompts, **config.render_options(), progress=progress)
+    network = load_network(config.network)
+    copies = _memorisation(network, rendered.images, seen, load_split(manifest, "validation"))
+    leaks = leaked_samples(manifest, trained_on or manifest)
     metrics = {
         "held_out_loss": loss,
-        "seconds_per_image": (time.monotonic() - started) / len(rendered),
-        **compare(rendered, reference.images),
+        **rendered.speed(),
+        **compare(rendered.images, reference.images, network),
+        **prompt_agreement(network, rendered.images, reference.images, prompts),
+        **_copied(copies),
+        **({} if leaks is None else {"leaked_samples": float(len(leaks))}),
     }
-    grid = output / "grid.png"
-    image_grid([Image.fromarray(image) for image in _render(pipeline, list(config.grid_prompts), config, lambda _: None)]).save(grid)
-    facts = {"features": FEATURES, "dataset_digest": reference.digest, "rendered": len(rendered), "config": config.model_dump(mode="json")}
-    report = EvaluationReport(metrics=metrics, facts=facts, grid=str(grid), path=str(output / "evaluation.json"))
+    progress(f"{network.name}: kernel distance {metrics['kernel_distance']:.4f}, prompt agreement {metrics['prompt_agreement']:.3f}")
+    beside = _beside(pipeline, rival, prompts, config)
+    facts = {**beside, "features": network.name, "agreement": network.name, **_facts(reference, config), "memorised_quantile": QUANTILE}
+    report = EvaluationReport(
+        metrics=metrics,
+        facts=facts,
+        grid=_save_grid(pipeline, config, output / "grid.png"),
+        sheet=_save_sheet(rendered.images, seen, copies, output / "nearest.png"),
+        path=str(output / "evaluation.json"),
+        leaks=leaks or [],
+    )
     Path(report.path).write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     return report
+
+
+def _beside(
+    pipeline: AtelierTextToImagePipeline, rival: tuple[str, Path] | None, prompts: list[str], config: EvaluationConfig
+) -> dict[str, Any]:
+    """Seconds an image of both, measured in turns; empty without a rival."""
+    if rival is None:
+        return {}
+    name, directory = rival
+    other = load_pipeline(directory, pipeline.network.dtype)
+    found = side_by_side({"own": pipeline, "rival": other}, prompts[:BESIDE], steps=config.steps, guidance=config.guidance)
+    return {"beside": {"version": name, **found}}
+
+
+def machine() -> str:
+    """What the speed was measured on."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def _facts(reference: Split, config: EvaluationConfig) -> dict[str, Any]:
+    settings = config.model_dump(mode="json")
+    place = {"machine": machine(), "threads": torch.get_num_threads()}
+    return {"dataset_digest": reference.digest, "rendered": len(reference), **place, "config": settings}
 
 
 def _completed(config: EvaluationConfig, manifest: Path | str) -> EvaluationConfig:
@@ -100,15 +164,27 @@ def _completed(config: EvaluationConfig, manifest: Path | str) -> EvaluationConf
     return config.model_copy(update={"exclude": EXCLUDED.get(read_manifest(manifest)["config"]["source"], "")})
 
 
-def compare(rendered: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Distances between ``(N, H, W, 3)`` uint8 images and the images of the same captions."""
-    first, second = colour_edge_features(rendered), colour_edge_features(reference)
+def compare(rendered: np.ndarray, reference: np.ndarray, network: FeatureNet) -> dict[str, float]:
+    """Distances between ``(N, H, W, 3)`` uint8 images and the images of the same captions, and how much each set differs in itself."""
+    first, second = network.features(rendered), network.features(reference)
     return {
-        "kernel_distance": kernel_distance(first, second),
-        "kernel_distance_error": kernel_distance_error(first, second),
+        "kernel_distance": kernel_distance(first, second, paired=True),
+        "kernel_distance_error": kernel_distance_error(first, second, paired=True),
         "own_image_top1": own_image_rate(first, second, 1),
         "own_image_top5": own_image_rate(first, second, 5),
+        "diversity": vendi_score(first),
+        "diversity_true": vendi_score(second),
+        "pairwise_distance": mean_pairwise_distance(first),
     }
+
+
+def _memorisation(network: FeatureNet, rendered: np.ndarray, train: Split, held_out: Split) -> Memorisation:
+    return memorisation(network.features(rendered), network.features(train.images), network.features(held_out.images))
+
+
+def _copied(copies: Memorisation) -> dict[str, float]:
+    measured = {"memorised_share": copies.share, "memorised_share_error": copies.share_error}
+    return {**measured, "memorised_threshold": copies.threshold}
 
 
 def _held_out(pipeline: AtelierTextToImagePipeline, manifest: Path | str, config: EvaluationConfig) -> float:
@@ -119,23 +195,29 @@ def _held_out(pipeline: AtelierTextToImagePipeline, manifest: Path | str, config
     return held_out_loss(pipeline.network, data.pixels(slice(None)), text)
 
 
-def _reference(manifest: Path | str, config: EvaluationConfig) -> Split:
+def _reference(train: Split, config: EvaluationConfig) -> Split:
     """Training samples chosen by the seed, each with a caption of its own: two drawings of one name could not be told apart."""
-    samples = load_split(manifest, "train").without(config.exclude or "")
-    unique = {samples.captions[index][0]: int(index) for index in epoch_order(len(samples), config.seed, 0)}
+    unique = {train.captions[index][0]: int(index) for index in epoch_order(len(train), config.seed, 0)}
     chosen = list(unique.values())[: config.prompts]
     if len(chosen) < 4:
         raise ValueError(f"exclude: only {len(chosen)} training samples are left; four are needed")
-    return samples.subset(chosen)
+    return train.subset(chosen)
 
 
-def _render(
-    pipeline: AtelierTextToImagePipeline, prompts: list[str], config: EvaluationConfig, progress: Callable[[str], None]
-) -> np.ndarray:
-    images: list[Image.Image] = []
-    for start in range(0, len(prompts), config.batch_size):
-        batch = prompts[start : start + config.batch_size]
-        seed = config.seed + start
-        images += pipeline(batch, num_inference_steps=config.steps, guidance_scale=config.guidance, seed=seed).images
-        progress(f"rendered {len(images)} of {len(prompts)}")
-    return np.stack([np.asarray(image) for image in images])
+def _save_grid(pipeline: AtelierTextToImagePipeline, config: EvaluationConfig, path: Path) -> str:
+    rendered = render(pipeline, config.grid_prompts, **config.render_options())
+    image_grid([Image.fromarray(image) for image in rendered.images]).save(path)
+    return str(path)
+
+
+def _save_sheet(rendered: np.ndarray, train: Split, copies: Memorisation, path: Path) -> str:
+    """The rendered images that are nearest to a training image, each above that one, the nearest first."""
+    order = np.argsort(copies.distances, kind="stable")[: SHEET_ROWS * SHEET_COLUMNS]
+    tiles: list[Image.Image] = []
+    for start in range(0, len(order), SHEET_COLUMNS):
+        row = order[start : start + SHEET_COLUMNS]
+        blank = [Image.new("RGB", (rendered.shape[2], rendered.shape[1]), "white")] * (SHEET_COLUMNS - len(row))
+        tiles += [Image.fromarray(rendered[index]) for index in row] + blank
+        tiles += [Image.fromarray(train.images[copies.nearest[index]]).resize(tiles[0].size) for index in row] + blank
+    image_grid(tiles, columns=SHEET_COLUMNS, scale=1).save(path)
+    return str(path)

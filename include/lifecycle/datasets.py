@@ -24,7 +24,7 @@ def point_to(version: DatasetVersion, root: Path) -> None:
 
 def resolve(root: Path, version: str = "") -> DatasetVersion:
     """The version of that name, or the newest. Raises :class:`LookupError` that names what there is."""
-    name, known = version or _newest(root), versions(root)
+    name, known = version or newest_name(root), versions(root)
     if name not in known:
         there_are = ", ".join(known) or "none; run prepare_dataset first"
         raise LookupError(f"dataset_version: there is no dataset version {version or 'to take'}; there are: {there_are}")
@@ -35,6 +35,7 @@ def versions(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob(f"[!.]*/{MANIFEST}"))
 
 
-def _newest(root: Path) -> str:
+def newest_name(root: Path) -> str:
+    """The version that the pointer names; empty where nothing was published."""
     pointer = root / POINTER
     return str(json.loads(pointer.read_text())["version"]) if pointer.is_file() else ""

@@ -13,15 +13,18 @@ from pydantic import BaseModel, ConfigDict
 from include.config import Settings
 from include.dataset.versions import DatasetVersion
 from include.evaluation.evaluate import EvaluationConfig, EvaluationReport, evaluate_pipeline
+from include.evaluation.model_card import PAGE, Measured, model_card, write_card
 from include.lifecycle.datasets import dataset_root, resolve
 from include.lifecycle.tracking import client_of, close_run, log_dataset, open_run
 from include.lifecycle.training import run_directory
-from include.lifecycle.versions import FACTS_TAG, METRIC_TAG, newest_version, set_tags
-from include.registry.aliases import version_ref
+from include.lifecycle.versions import FACTS_TAG, METRIC_TAG, facts_of, metrics_of, newest_version, set_tags
+from include.registry.aliases import CHAMPION, get_alias, version_ref
 from include.registry.client import RegistryClient
 from include.registry.fetch import ModelFetcher
+from models.training.samples import read_manifest
 
 EXPERIMENT = "evaluation"
+CARD_TAG = "atelier.model_card"  #: where the version's model card is, as the run of its evaluation and the artifact's name
 
 
 class Evaluated(BaseModel):
@@ -33,6 +36,7 @@ class Evaluated(BaseModel):
     version: str
     metrics: dict[str, float]
     grid: str  #: path of a PNG
+    card: str  #: path of the model card, an HTML page
     mlflow_run_id: str
 
 
@@ -47,13 +51,46 @@ def evaluate_version(settings: Settings, params: Mapping[str, Any], key: str, pr
     found = version_ref(model, version, uri=settings.mlflow)
     dataset = resolve(dataset_root(settings), params["dataset_version"] or found.tags.get("atelier.dataset_version", ""))
     progress(f"evaluating version {version} of {model} on {dataset.version}")
-    directory = ModelFetcher(settings.home.resolve() / "cache" / "models", settings.mlflow).fetch(found.ref)
-    config = EvaluationConfig(prompts=params["prompts"], steps=params["steps"], seed=params["seed"], threads=params["threads"])
-    report = evaluate_pipeline(directory, dataset.manifest, run_directory(settings, key), config, progress)
+    trained_on = _trained_on(settings, found.tags, dataset, progress)
+    fetcher = ModelFetcher(settings.home.resolve() / "cache" / "models", settings.mlflow)
+    directory, champion = fetcher.fetch(found.ref), get_alias(model, CHAMPION, uri=settings.mlflow)
+    if champion == version:
+        champion = None
+    rival = (champion, fetcher.fetch(version_ref(model, champion, uri=settings.mlflow).ref)) if champion else None
+    config = EvaluationConfig(
+        prompts=params["prompts"], steps=params["steps"], seed=params["seed"], threads=params["threads"], network=params.get("network", "")
+    )
+    output = run_directory(settings, key)
+    report = evaluate_pipeline(directory, dataset.manifest, output, config, progress, trained_on.manifest, rival)
     metrics = {**report.metrics, "size_mb": size_mb(directory)}
-    run_id = _log(client_of(settings), model, version, key, dataset, report, metrics)
-    _tag(settings, model, version, metrics, {"run_id": run_id, "dataset_version": dataset.version, **report.facts})
-    return Evaluated(model=model, version=version, metrics=metrics, grid=report.grid, mlflow_run_id=run_id)
+    manifest = read_manifest(trained_on.manifest)
+    facts = {"dataset_version": dataset.version, "trained_on": trained_on.version, "licenses": manifest["licenses"], **report.facts}
+    measured = Measured(version=version, metrics=metrics, facts=facts)
+    card = model_card(model, measured, found.tags, manifest, _measured(settings, model, champion))
+    cards = write_card(card, report.grid, report.sheet, output)
+    run_id = _log(client_of(settings), model, version, key, dataset, report, metrics, cards)
+    _tag(settings, model, version, metrics, {"run_id": run_id, **facts})
+    return Evaluated(model=model, version=version, metrics=metrics, grid=report.grid, card=str(output / PAGE), mlflow_run_id=run_id)
+
+
+def _trained_on(settings: Settings, tags: Mapping[str, str], evaluated: DatasetVersion, progress: Callable[[str], None]) -> DatasetVersion:
+    """The dataset version that the lineage names; the evaluated one where that is gone."""
+    try:
+        return resolve(dataset_root(settings), tags.get("atelier.dataset_version") or evaluated.version)
+    except LookupError:
+        progress(
+            f"the version was trained on {tags['atelier.dataset_version']}, which is gone: leaks are looked for in {evaluated.version}"
+        )
+        return evaluated
+
+
+def _measured(settings: Settings, model: str, champion: str | None) -> Measured | None:
+    """What was measured on the champion, where there is one and it was evaluated."""
+    if champion is None:
+        return None
+    with RegistryClient(settings.mlflow) as client:
+        tags = client.version(model, champion).tags
+    return Measured(version=champion, metrics=metrics_of(tags), facts=facts_of(tags)) if metrics_of(tags) else None
 
 
 def size_mb(directory: Path) -> float:
@@ -62,13 +99,20 @@ def size_mb(directory: Path) -> float:
 
 
 def _log(
-    client: MlflowClient, model: str, version: str, key: str, dataset: DatasetVersion, report: EvaluationReport, metrics: dict[str, float]
+    client: MlflowClient,
+    model: str,
+    version: str,
+    key: str,
+    dataset: DatasetVersion,
+    report: EvaluationReport,
+    metrics: dict[str, float],
+    cards: list[Path],
 ) -> str:
     run_id = open_run(client, EXPERIMENT, key, f"{model} {version}", {"atelier.model": model, "atelier.version": version})
     log_dataset(client, run_id, dataset, "evaluation")
     for name, value in metrics.items():
         client.log_metric(run_id, name, value)
-    for path in (report.grid, report.path):
+    for path in (report.grid, report.sheet, report.path, *map(str, cards)):
         client.log_artifact(run_id, path)
     close_run(client, run_id)
     return run_id
@@ -77,4 +121,4 @@ def _log(
 def _tag(settings: Settings, model: str, version: str, metrics: Mapping[str, float], facts: Mapping[str, Any]) -> None:
     measured = {f"{METRIC_TAG}{name}": f"{value:.6g}" for name, value in metrics.items()}
     with RegistryClient(settings.mlflow) as client:
-        set_tags(client, model, version, {**measured, FACTS_TAG: json.dumps(facts)})
+        set_tags(client, model, version, {**measured, FACTS_TAG: json.dumps(facts), CARD_TAG: f"runs:/{facts['run_id']}/{PAGE}"})

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict
 
 from include.config import Settings
+from include.lifecycle.canary_run import end_canary
 from include.lifecycle.gate import GatePolicy, GateReport, judge
 from include.lifecycle.versions import PROMOTION_TAG, ROLLBACK_TAG, facts_of, metrics_of, newest_version, set_tags
-from include.registry.aliases import CHALLENGER, CHAMPION, get_alias, set_alias
+from include.registry.aliases import CHAMPION, get_alias, set_alias
 from include.registry.client import RegistryClient
 
 
@@ -45,7 +47,8 @@ def gate(settings: Settings, model: str, version: str, policy: GatePolicy) -> Ga
         old = client.version(model, champion).tags if champion and champion != version else {}
     notes = _notes(champion, facts_of(tags), facts_of(old)) if old else ()
     rival = champion if old else None
-    return judge(model, version, metrics_of(tags), policy, champion=rival, champion_metrics=metrics_of(old), notes=notes)
+    facts = {"facts": facts_of(tags), "champion_facts": facts_of(old)}
+    return judge(model, version, metrics_of(tags), policy, champion=rival, champion_metrics=metrics_of(old), notes=notes, **facts)
 
 
 def _notes(champion: str | None, new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[str, ...]:
@@ -56,14 +59,30 @@ def _notes(champion: str | None, new: Mapping[str, Any], old: Mapping[str, Any])
     return ()
 
 
+def side_by_side(settings: Settings, model: str, *versions: str | None) -> str:
+    """Markdown: the sample grids that evaluate_model rendered of the same prompts, a column each."""
+    with RegistryClient(settings.mlflow) as client:
+        runs = {version: facts_of(client.version(model, version).tags).get("run_id") for version in versions if version}
+    urls = {
+        version: f"{settings.mlflow}/get-artifact?{urlencode({'path': 'grid.png', 'run_uuid': run})}"
+        for version, run in runs.items()
+        if run
+    }
+    if not urls:
+        return ""
+    heads = (f"[version {version}]({url})" for version, url in urls.items())
+    images = (f"![samples of version {version}]({url})" for version, url in urls.items())
+    return f"| {' | '.join(heads)} |\n|{'---|' * len(urls)}\n| {' | '.join(images)} |"
+
+
 def promote(settings: Settings, model: str, version: str, *, by: str, why: str) -> Move:
-    """Makes the version challenger, then champion, and records the promotion on it."""
+    """Makes the version champion, records the promotion on it, and ends its canary, which then gets no request that the champion lacks."""
     current = get_alias(model, CHAMPION, uri=settings.mlflow)
     move = Move(model=model, version=version, previous=current, by=by, why=why, at=_now())
-    set_alias(model, CHALLENGER, version, by=by, why=why, uri=settings.mlflow)
     if current != version:  # else this is a repetition, and the record of the first time is the true one
         _record(settings, move, PROMOTION_TAG)
         set_alias(model, CHAMPION, version, by=by, why=why, uri=settings.mlflow)
+    end_canary(settings, model, by=by, why="it is the champion now")
     return move
 
 
@@ -76,8 +95,8 @@ def rollback(settings: Settings, model: str, to_version: str = "", *, by: str, w
     with RegistryClient(settings.mlflow) as client:
         target = client.version(model, to_version or previous_champion(client, model, current)).version
     move = Move(model=model, version=target, previous=current, by=by, why=why, at=_now())
+    set_alias(model, CHAMPION, target, by=by, why=why, uri=settings.mlflow)  # first of all, for somebody is in a hurry
     _record(settings, move, ROLLBACK_TAG)
-    set_alias(model, CHAMPION, target, by=by, why=why, uri=settings.mlflow)
     return move
 
 

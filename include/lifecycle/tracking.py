@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
 
 from include.config import Settings
@@ -30,6 +30,16 @@ def open_run(client: MlflowClient, experiment: str, key: str, name: str, tags: M
         return str(found[0].info.run_id)
     run = client.create_run(experiment_id, run_name=name, tags={**(tags or {}), KEY: key})
     return str(run.info.run_id)
+
+
+def every_run(client: MlflowClient, filter_string: str = "") -> Iterator[Run]:
+    """The runs of all experiments that the filter lets through."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    token: str | None = None
+    while token != "":
+        page = client.search_runs(experiments, filter_string=filter_string, max_results=1000, page_token=token)
+        yield from page
+        token = page.token or ""
 
 
 def close_run(client: MlflowClient, run_id: str, *, failed: bool = False) -> None:

@@ -12,6 +12,7 @@ METRIC_TAG = "atelier.eval."  #: prefix of the tags that hold one measurement ea
 FACTS_TAG = "atelier.evaluation"  #: JSON: what the measurements were made on
 PROMOTION_TAG = "atelier.promotion."  #: prefix: at, by, from, why
 ROLLBACK_TAG = "atelier.rollback."  #: prefix: at, by, from, why
+CANARY_TAG = "atelier.canary."  #: prefix: run, started_at, verdict, reasons, figures
 
 
 def newest_version(client: RegistryClient, model: str) -> str:

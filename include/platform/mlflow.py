@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
+from base64 import urlsafe_b64encode
 
 from include.config import Settings
+from include.platform.files import write_if_changed
 from include.platform.http import probe
 from include.platform.service import Service, Unhealthy, nothing
 
@@ -35,6 +38,21 @@ def mlflow_command(settings: Settings) -> tuple[str, ...]:
     return (sys.executable, "-m", "mlflow", "server", "--serve-artifacts", *(part for option in options.items() for part in option))
 
 
+def webhook_environment(settings: Settings) -> dict[str, str]:
+    """What lets the server tell the registry watcher, on this machine, of moved aliases; by default it refuses such addresses."""
+    key = settings.home / "mlflow" / "webhook-key"
+    if not key.is_file():
+        write_if_changed(key, urlsafe_b64encode(secrets.token_bytes(32)).decode(), mode=0o600)
+    return {
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key.read_text(),
+        # How long it goes on without a webhook that was just made.
+        "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+        "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": "2",
+    }
+
+
 def mlflow_service(settings: Settings) -> Service:
     ours = not settings.mlflow_uri
     return Service(
@@ -44,6 +62,7 @@ def mlflow_service(settings: Settings) -> Service:
             # Its background jobs score traces; seven more processes for something that nobody here asks for.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_TRACKING_URI": backend_store(settings),
+            **(webhook_environment(settings) if ours else {}),
         },
         prepare=(lambda: prepare_mlflow(settings)) if ours else nothing,
         check=lambda: check_mlflow(settings),

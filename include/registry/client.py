@@ -81,6 +81,13 @@ class RegistryClient:
     def set_model_tag(self, name: str, key: str, value: str) -> None:
         self.call("POST", "registered-models/set-tag", json={"name": name, "key": key, "value": value})
 
+    def delete_model_tag(self, name: str, key: str) -> None:
+        """Nothing happens where it has no such tag."""
+        try:
+            self.call("DELETE", "registered-models/delete-tag", json={"name": name, "key": key})
+        except UnknownModelError:
+            return
+
     def call(self, method: str, path: str, **content: Any) -> Any:
         try:
             answer = self.http.request(method, f"/api/2.0/mlflow/{path}", **content)

@@ -18,7 +18,7 @@ import httpx
 from include.contracts.dispatch import ModelRef
 from include.registry.errors import ModelRejectedError, RegistryUnavailableError
 from include.registry.files import LIST_NAME, FileEntry, FileList, sha256_of, verify
-from include.registry.uses import Uses
+from include.registry.uses import uses_of
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class ModelFetcher:
         self.uri = uri.rstrip("/")
         self.max_bytes = max_bytes
         self.timeout = httpx.Timeout(timeout_s, connect=3.0)
-        self._uses = Uses(cache_dir.with_name(f".{cache_dir.name}.locks"))
+        self._uses = uses_of(cache_dir)
         self._lists: dict[str, FileList] = {}
         self._evicting = threading.Lock()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,7 +21,8 @@ DATASET_DIGEST = "atelier.dataset_digest"  #: on a version: the dataset version 
 ADAPTER_OF = "atelier.adapter_of"  #: on a version: the registered model that it is a LoRA adapter of
 DISTILLED = "atelier.distilled"  #: on a registered model: the few-step model that may stand in for it under load
 DISTILLED_FROM = "atelier.distilled_from"  #: on a version: the registered model that it was distilled from
-MOVE = "atelier.move."  #: on a version, with the alias's name behind it: who moved that alias here, when and why, as JSON
+CANARY_SHARE = "atelier.canary_share"  #: on a registered model: share of its requests for the alias challenger
+CANARY_UNTIL = "atelier.canary_until"  #: on a registered model: when a canary that nobody ended ends by itself, seconds since 1970
 
 _model_name: TypeAdapter[str | None] = TypeAdapter(Name | None)
 
@@ -58,22 +59,24 @@ def servable(version: ModelVersion) -> ServableVersion:
     return ServableVersion(ref=ref, defaults=defaults, tags=version.tags)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Move:
-    """Who moved an alias to a version, as the mover itself says."""
+def canary_share(tags: Mapping[str, str], now: float) -> float | None:
+    """The share of a registered model's requests that its challenger gets; None where no canary is wanted any more.
 
-    by: str
-    why: str
-    at: float  #: seconds since 1970
-
-    def to_tag(self) -> str:
-        return json.dumps({"by": self.by, "why": self.why, "at": self.at})
-
-
-def move_of(version: ModelVersion, alias: str) -> Move | None:
-    """None where nobody signed the move, as for moves in the MLflow UI, or the signature can't be read."""
-    try:
-        found = json.loads(version.tags[MOVE + alias])
-        return Move(by=str(found["by"]), why=str(found["why"]), at=float(found["at"]))
-    except (KeyError, TypeError, ValueError):
+    Raises :class:`ModelRejectedError` where a tag can't be read, as one may be that was written by hand.
+    """
+    if CANARY_SHARE not in tags:
         return None
+    try:
+        share, until = float(tags[CANARY_SHARE]), float(tags.get(CANARY_UNTIL, "inf"))
+    except ValueError as error:
+        raise ModelRejectedError(f"tags {CANARY_SHARE} and {CANARY_UNTIL} must be numbers: {error}") from error
+    if not 0 < share < 1:
+        raise ModelRejectedError(f"tag {CANARY_SHARE} must be above 0 and below 1, not {share:g}")
+    return share if now < until else None
+
+
+def canary_trouble(challenger: ModelDefaults, champion: ModelDefaults) -> str:
+    """Why a version can't take requests that were accepted for the champion; empty where it can."""
+    if challenger.sizes != champion.sizes:
+        return "it renders other sizes than the champion"
+    return "it renders fewer images a request than the champion" if challenger.max_images < champion.max_images else ""

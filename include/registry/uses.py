@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def uses_of(cache_dir: Path) -> Uses:
+    """Of the versions that are cached under ``cache_dir``."""
+    return Uses(cache_dir.with_name(f".{cache_dir.name}.locks"))
+
+
 class Uses:
     """A lock file a version under ``directory``: shared by those who use the version, exclusive for who deletes it."""
 

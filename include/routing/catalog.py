@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from math import inf
 from typing import TypeVar
 
 from include.contracts.control import ModelRoute, Policy, Scenario, TenantQuota
-from include.contracts.dispatch import AdapterRef, RenderTask
+from include.contracts.dispatch import AdapterRef, ModelRef, RenderTask
 from include.contracts.errors import Reason, ReasonCode, RefusedError
 from include.contracts.events import Lane
 from include.contracts.policy import PoolRule, Quota
@@ -127,6 +128,19 @@ class Catalog:
     def _default(self) -> str:
         marked = [route for route in self._routes.values() if route.is_default and route.adapter_of is None]
         return max(marked, key=lambda route: route.at).name if marked else self._default_model
+
+
+def version_for(route: ModelRoute, request_id: str) -> ModelRef | None:
+    """Which version a request asks for: the challenger of a canary for its share of the requests, else the champion.
+
+    The id and the challenger decide, so every attempt of a request asks for the same version, no state is kept, a larger share keeps the
+    requests of a smaller one, and the next challenger gets others. As even as SHA-256 is uniform: of n requests, n·share ± sqrt(n)/2.
+    """
+    canary = route.canary
+    if canary is None:
+        return route.champion
+    digest = sha256(f"{canary.challenger.digest}:{request_id}".encode()).digest()
+    return canary.challenger if int.from_bytes(digest[:8], "big") < canary.share * 2**64 else route.champion
 
 
 def _lane_table(policy: Policy) -> dict[tuple[ServiceClass, Tier], list[tuple[float, Lane]]]:

@@ -138,7 +138,9 @@ class Cell:
             self.place(entry)
 
     def finish(self, entry: Entry, state: State, now: float, **details: Any) -> None:
-        """The one terminal event of a request; afterwards only its id is remembered."""
+        """The one terminal event of a request; afterwards only its id is remembered. It names the version that was at it, if any was."""
+        if entry.lease is not None:
+            details.setdefault("model_version", entry.lease.model_version)
         self._withdraw(entry)
         self.quotas.closed(entry.tenant)
         if entry.deadline < inf:

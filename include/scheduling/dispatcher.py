@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
+from include.contracts.control import ModelRoute
 from include.contracts.dispatch import BatchKey, Lease, ModelRef
 from include.contracts.events import Lane, State
+from include.routing.catalog import version_for
 from include.scheduling.cell import Cell
 from include.scheduling.fleet import Placing, Worker
 from include.scheduling.records import Entry, LeaseRecord, Phase, Shape
@@ -58,7 +61,10 @@ class Dispatcher:
         if route is None:
             cell.park(head)
             return None
-        return route.champion
+        model = version_for(route, head.id)
+        if model is not None and _is_on_trial(model, route) and not cell.fleet.serving(model.key, head.pools, now):
+            return route.champion  # then the worker that suits the champion best is chosen
+        return model
 
     def _lingers(self, head: Entry, now: float) -> bool:
         """Whether a lone request waits a little for company: never one of the high lane, and only while nobody else waits."""
@@ -86,10 +92,11 @@ class Dispatcher:
             if tag > heads[0][0] + tuning.model_switch_s:
                 break
             route = cell.catalog.route(other.shape[0])
-            if route is None or route.champion is None or route.champion.key not in worker.warm or other.deadline < now + other.least_s:
+            version = None if route is None else version_for(route, other.id)
+            if version is None or version.key not in worker.warm or other.deadline < now + other.least_s:
                 continue
             head.passed_over += 1
-            return other, route.champion
+            return other, version
         return None
 
     def _stand_in(self, head: Entry, model: ModelRef, worker: Worker, now: float) -> tuple[ModelRef, str] | None:
@@ -99,6 +106,8 @@ class Dispatcher:
         that is loaded anywhere, as after a rollback, serves at once.
         """
         route = self._cell.catalog.route(head.shape[0])
+        if route is not None and _is_on_trial(model, route):
+            return self._instead_of_canary(model, route, worker)
         previous = None if route is None else route.previous
         if route is None or previous is None or model.key in worker.warm or previous.key in worker.refused:
             return None
@@ -109,6 +118,13 @@ class Dispatcher:
         if self._cell.fleet.serving(model.key, head.pools, now):
             return None
         return previous, f"version {model.version} is loaded nowhere yet, so {previous.version} goes on"
+
+    def _instead_of_canary(self, model: ModelRef, route: ModelRoute, worker: Worker) -> tuple[ModelRef, str] | None:
+        """The champion, where the worker has not loaded the version on trial: a trial makes nobody wait, and fails nobody's request."""
+        if model.key in worker.warm or route.champion is None:
+            return None
+        trouble = "refuses" if model.key in worker.refused else "has not loaded"
+        return route.champion, f"it {trouble} version {model.version} on trial, so champion {route.champion.version} renders"
 
     def _lease(self, head: Entry, model: ModelRef, worker: Worker, why: str, now: float) -> None:
         batch, bound = self._batch(head, model, worker, now)
@@ -134,6 +150,9 @@ class Dispatcher:
             )
         )
         decision = {"lease_id": lease.id, "why_worker": why, "batch_key": key_text, "batch_size": len(batch), "batch_bound": bound}
+        route = self._cell.catalog.route(head.shape[0])
+        if route is not None and route.canary is not None and _is_on_trial(model, route):
+            decision["canary_share"] = route.canary.share
         for entry in batch:
             self._announce(entry, batch, lease, decision, now)
 
@@ -156,9 +175,10 @@ class Dispatcher:
         cell, lanes, batch = self._cell, self._cell.lanes, [head]
         at_most, bound = self._size_limit(head, model, worker)
         budget_s = cell.catalog.policy.batch_s - head.predicted_s
+        fits = self._same_version(head, model)
         self._serve(head, now, in_turn=True)
         while len(batch) < at_most:
-            found = lanes.alike(head.shape, head.lane, worker.pool, budget_s, cell.catalog.policy.batch_s)
+            found = lanes.alike(head.shape, head.lane, worker.pool, budget_s, cell.catalog.policy.batch_s, fits)
             if found is None:
                 return batch, "nothing else compatible waits" if budget_s > head.predicted_s else "cost budget"
             if found.deadline < now + found.least_s:
@@ -168,6 +188,13 @@ class Dispatcher:
             self._serve(found, now, in_turn=False)
             batch.append(found)
         return batch, bound
+
+    def _same_version(self, head: Entry, model: ModelRef) -> Callable[[Entry], bool] | None:
+        """Whether another request is to render on the version; None where all of the model's are, as there is no canary."""
+        route = self._cell.catalog.route(head.shape[0])
+        if route is None or route.canary is None:
+            return None
+        return lambda other: version_for(route, other.id) is model
 
     def _size_limit(self, head: Entry, model: ModelRef, worker: Worker) -> tuple[int, str]:
         if head.alone:
@@ -224,6 +251,10 @@ class Dispatcher:
         content = [worker.id, worker.incarnation, model.key, *(f"{entry.id}:{entry.dispatches}" for entry in batch)]
         lease_id = _digest(content)
         return _digest([*content, repr(now)]) if lease_id in self._cell.ended else lease_id
+
+
+def _is_on_trial(model: ModelRef, route: ModelRoute) -> bool:
+    return route.canary is not None and model is route.canary.challenger
 
 
 def _digest(content: list[str]) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 
 from include.contracts.requests import ServiceClass
 from include.scheduling.records import Entry, Pools, Shape
+
+#: A further condition of a request that fills a micro-batch.
+Fits = Callable[[Entry], bool]
 
 #: Requests of one shape looked at for one that may fill a micro-batch.
 ALIKE_LOOKAHEAD = 16
@@ -216,8 +220,10 @@ class FairQueue:
             for section in tenant.sections:
                 section.activate(name, tenant)
 
-    def alike(self, shape: Shape, pool: str | None = None, most_s: float = inf, ahead_s: float = inf) -> Entry | None:
-        """The longest waiting request of a shape that may share a micro-batch on ``pool`` and takes at most ``most_s``.
+    def alike(
+        self, shape: Shape, pool: str | None = None, most_s: float = inf, ahead_s: float = inf, fits: Fits | None = None
+    ) -> Entry | None:
+        """The longest waiting request of a shape that may share a micro-batch on ``pool``, takes at most ``most_s`` and ``fits``.
 
         None of a tenant whose tag is more than ``ahead_s`` beyond virtual time: what is popular would go out of turn again and again, and
         the rest of that tenant's requests, for which its tag is too high then, would never have theirs.
@@ -227,7 +233,8 @@ class FairQueue:
             alike = section.by_shape.get(shape)
             if alike is None or (pool is not None and pool not in section.pools):
                 continue
-            found = next((one for one in islice(alike.values(), ALIKE_LOOKAHEAD) if self._may_fill(section, one, most_s, ahead_s)), None)
+            near = islice(alike.values(), ALIKE_LOOKAHEAD) if fits is None else filter(fits, islice(alike.values(), ALIKE_LOOKAHEAD))
+            found = next((one for one in near if self._may_fill(section, one, most_s, ahead_s)), None)
             if found is not None and (best is None or found.seq < best.seq):
                 best = found
         return best

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from include.contracts.events import Lane
-from include.scheduling.fair_queue import FairQueue
+from include.scheduling.fair_queue import FairQueue, Fits
 from include.scheduling.records import Entry, Pools, Shape
 
 
@@ -76,12 +76,16 @@ class Lanes:
                 owed -= seconds
             state.owed = owed if owed > 0 and state.queue else 0.0
 
-    def alike(self, shape: Shape, first: Lane, pool: str | None = None, most_s: float = inf, ahead_s: float = inf) -> Entry | None:
+    def alike(
+        self, shape: Shape, first: Lane, pool: str | None = None, most_s: float = inf, ahead_s: float = inf, fits: Fits | None = None
+    ) -> Entry | None:
         """A request to fill a micro-batch with: of the head's own lane, else of the others in priority order."""
-        own = self[first].alike(shape, pool, most_s, ahead_s)
+        own = self[first].alike(shape, pool, most_s, ahead_s, fits)
         if own is not None:
             return own
-        others = (state.queue.alike(shape, pool, most_s, ahead_s) for state in self._states if state.queue and state.lane is not first)
+        others = (
+            state.queue.alike(shape, pool, most_s, ahead_s, fits) for state in self._states if state.queue and state.lane is not first
+        )
         return next((found for found in others if found is not None), None)
 
     def pause(self, tenant: str) -> None:

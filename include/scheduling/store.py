@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+from mypy_extensions import mypyc_attr
+
 from include.contracts.base import Label
 
 
@@ -20,6 +22,7 @@ class Table(Label):
     LEARNED = "learned"  #: costs, batch sizes, estimates, shares: written now and then, since losing a little does no harm
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # Flink's adapter is one
 class StateStore(ABC):
     """Where each change is written at once, so that a checkpoint of it is the whole state."""
 

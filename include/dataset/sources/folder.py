@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping
+from functools import reduce
 
 from include.dataset.sources import sidecars
 from include.dataset.sources.base import Source, SourceItem
@@ -23,12 +24,14 @@ class FolderSource(Source):
         entries = list_tree(self.place)
         files = {entry.key: entry for entry in entries}
         told = _tables(entries)
-        images = [entry for entry in entries if _suffix(entry.key) in IMAGE_SUFFIXES]
-        found = [self._item(entry, _beside(entry, files).over(told.pop(entry.key, Annotation()))) for entry in images]
-        found += [self._missing(key, annotation) for key, annotation in told.items()]
+        found: list[SourceItem] = []
         for entry in entries:
-            if _suffix(entry.key) == ".tar":
-                found += list(members_of(entry, self.license, self.author))
+            suffix = _suffix(entry.key)
+            if suffix in IMAGE_SUFFIXES:
+                found.append(self._item(entry, _beside(entry, files, told.pop(entry.key, None))))
+            elif suffix == ".tar":
+                found += members_of(entry, self.license, self.author)
+        found += [self._missing(key, annotation) for key, annotation in told.items()]
         yield from sorted(found, key=lambda item: item.key)
 
     def _item(self, entry: Entry, annotation: Annotation) -> SourceItem:
@@ -58,15 +61,14 @@ def _suffix(key: str) -> str:
     return posixpath.splitext(key)[1].lower()
 
 
-def _beside(entry: Entry, files: Mapping[str, Entry]) -> Annotation:
+def _beside(entry: Entry, files: Mapping[str, Entry], told: Annotation | None) -> Annotation:
+    """What the sidecars say, then what a table has told."""
     stem = posixpath.splitext(entry.key)[0]
-    found = Annotation()
-    for suffix in (".txt", ".json"):
-        sidecar = files.get(stem + suffix)
-        if sidecar is not None:
-            data = read_range(sidecar.path)
-            found = found.over(sidecars.of_text(data) if suffix == ".txt" else sidecars.of_json(data, sidecar.key))
-    return found
+    text, fields = files.get(f"{stem}.txt"), files.get(f"{stem}.json")
+    said = [sidecars.of_text(read_range(text.path))] if text else []
+    said += [sidecars.of_json(read_range(fields.path), fields.key)] if fields else []
+    said += [told] if told else []
+    return reduce(Annotation.over, said) if said else Annotation()
 
 
 def _tables(entries: list[Entry]) -> dict[str, Annotation]:

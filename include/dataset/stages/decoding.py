@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from include.dataset.config import DatasetConfig
 from include.dataset.fingerprints import fingerprint
-from include.dataset.fitting import WHITE, on_white, place, scaled_size, shrink, target_size
+from include.dataset.fitting import on_white, place, scaled_size, shrink, target_size
 from include.dataset.stages.batches import Staged, each_row
 from include.dataset.stages.headers import is_svg, open_image
 from include.dataset.stages.rejection import RejectedError
@@ -49,9 +49,7 @@ def _drawn(svg: bytes, size: int) -> Image.Image:
         raise RejectedError(DECODE, "not an SVG: invalid UTF-8") from error
     except (ValueError, RuntimeError, OSError) as error:
         raise RejectedError(DECODE, f"not a drawable SVG: {error}") from error
-    flat = Image.new("RGB", image.size, WHITE)
-    flat.paste(image, (0, 0), image)
-    return flat
+    return on_white(image)
 
 
 def _decoded(data: bytes | memoryview, config: DatasetConfig) -> Image.Image:
@@ -65,9 +63,7 @@ def _decoded(data: bytes | memoryview, config: DatasetConfig) -> Image.Image:
         raise RejectedError(DECODE, f"not a readable image: {error}") from error
     target = target_size(*image.size, config.size, config.fit)
     size = scaled_size(*image.size, target, config.fit)
-    if image.mode == "RGBA":
-        return on_white(shrink(image.convert("RGBa"), size))
-    return shrink(image, size)
+    return shrink(on_white(image) if image.mode == "RGBA" else image, size)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -125,7 +125,7 @@ def get_routes(known: In) -> list[dict[str, Any]]:
 @router.get("/models/{digest}/{name:path}", response_class=StreamingResponse)
 async def get_model_file(digest: str, name: str, known: In) -> StreamingResponse:
     """A file of a model version that is in service or in one of the worker's leases; ``files.json`` lists the others."""
-    routes = [route.champion for route in known.live.control.routes() if route.champion is not None]
+    routes = [ref for route in known.live.control.routes() for ref in route.versions]
     refs: list[ModelRef] = [*known.book.models(known.worker_id, known.incarnation), *routes]
     ref = may_fetch(digest, refs)
     if ref is None:

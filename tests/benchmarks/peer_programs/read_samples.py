@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+WORKERS = 2
+
 
 def first(batch: list[Any]) -> list[Any]:
     return batch
@@ -31,19 +33,21 @@ def with_streaming(folder: Path, output: Path) -> Iterable[Any]:
 
             writer.write({"image": Image.open(path), "caption": path.with_suffix(".txt").read_text()})
     dataset = Arrays(local=str(output), shuffle=True, batch_size=32)
-    return DataLoader(dataset, batch_size=32, num_workers=2, collate_fn=first, persistent_workers=True)
+    return DataLoader(dataset, batch_size=32, num_workers=WORKERS, collate_fn=first, persistent_workers=True)
 
 
 def with_webdataset(folder: Path, output: Path) -> Iterable[Any]:
     import webdataset
 
     output.mkdir()
-    with webdataset.ShardWriter(str(output / "%05d.tar"), maxcount=512, verbose=0) as writer:
-        for path in sorted(folder.glob("*.jpg")):
+    paths = sorted(folder.glob("*.jpg"))
+    # A worker without a shard is an error.
+    with webdataset.ShardWriter(str(output / "%05d.tar"), maxcount=min(512, len(paths) // WORKERS), verbose=0) as writer:
+        for path in paths:
             writer.write({"__key__": path.stem, "jpg": path.read_bytes(), "txt": path.with_suffix(".txt").read_text()})
     shards = [str(path) for path in sorted(output.glob("*.tar"))]
     dataset = webdataset.WebDataset(shards, shardshuffle=len(shards)).shuffle(1000).decode("rgb8").to_tuple("jpg", "txt")
-    return DataLoader(dataset, batch_size=32, num_workers=2, collate_fn=first, persistent_workers=True)
+    return DataLoader(dataset, batch_size=32, num_workers=WORKERS, collate_fn=first, persistent_workers=True)
 
 
 def epoch(batches: Iterable[Any]) -> float:

@@ -64,6 +64,8 @@ def test_a_version_carries_its_lineage_and_its_measurements(lifecycle: Lifecycle
         ("evaluate_model", {"steps": 201}, "steps"),
         ("promote_model", {"approve": "perhaps"}, "approve"),
         ("promote_model", {"slower_pct": -5}, "slower_pct"),
+        ("promote_model", {"canary_share": 1}, "canary_share"),
+        ("promote_model", {"canary_minutes": 0}, "canary_minutes"),
         ("rollback_model", {"to_version": "newest"}, "to_version"),
     ],
 )
@@ -94,13 +96,14 @@ def test_promoting_a_version_that_was_not_evaluated_says_what_to_do(lifecycle: L
 def test_approved_by_parameter_then_by_a_person_then_rolled_back(lifecycle: Lifecycle, version: dict[str, Any]) -> None:
     first = version["version"]
     run = lifecycle.run("promote_model", version=first, approve="yes", why="the first one")
-    assert task_states(lifecycle, "promote_model", run.run_id) == {"gate": "success", "approve": "skipped", "promote": "success"}
+    others = dict.fromkeys(("gate", "challenge", "canary", "promote"), "success")
+    assert task_states(lifecycle, "promote_model", run.run_id) == {**others, "approve": "skipped"}
     assert champion(lifecycle) == first
     assert tags(lifecycle, first)["atelier.promotion.why"] == "the first one"
 
     second = another_version(lifecycle, seed=1)
     lifecycle.run("evaluate_model", version=second, **EVALUATION)
-    limits = {"quality_worse_pct": 1000, "slower_pct": 1000, "bigger_pct": 1000}
+    limits = {"quality_worse_pct": 1000, "slower_pct": 1000, "bigger_pct": 1000, "canary_share": 0}
     for answer, expected in ((REJECT, first), (APPROVE, second)):
         waiting = lifecycle.api.trigger("promote_model", {"version": second, **limits})
         wait_for(

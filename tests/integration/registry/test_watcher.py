@@ -17,8 +17,12 @@ from include.contracts.control import AnyControlMessage, ModelRoute, Policy, Sce
 from include.contracts.topics import CONTROL
 from include.platform.environment import shared_environment
 from include.platform.mlflow import mlflow_service
+from include.registry.aliases import set_alias
 from include.registry.client import RegistryClient
+from include.registry.errors import UnknownModelError
 from include.registry.ledger import AliasLedger
+from include.registry.recorder import KEPT
+from include.registry.signatures import SIGNED
 from include.registry.tags import ADAPTER_OF
 from tests.integration.registry.conftest import write_model
 from tests.support.kafka_client import TopicReader
@@ -58,8 +62,9 @@ def watcher(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        process.terminate()
-        assert process.wait(20) == 0, log.read_text()
+        if process.poll() is None:  # else the test killed it
+            process.terminate()
+            assert process.wait(20) == 0, log.read_text()
 
 
 @pytest.fixture
@@ -154,4 +159,64 @@ def test_it_waits_for_mlflow_and_goes_on_when_it_returns(topics: Settings, tmp_p
         second = register(write_model(tmp_path / "two", "two"), name, own.mlflow).version
         move(own, name, second)
         control.wait_champion(name, second, timeout=40)
+    control.reader.close()
+
+
+def test_every_signed_move_made_while_it_was_dead_is_in_the_ledger(
+    installed: Settings, control: Control, name: str, tmp_path: Path
+) -> None:
+    one, two = (register(write_model(tmp_path / version, version), name, installed.mlflow).version for version in ("one", "two"))
+    ledger = AliasLedger(tmp_path / "ledger" / "aliases.jsonl")
+    with watcher(installed) as process:
+        set_alias(name, "champion", one, by="ann", uri=installed.mlflow)
+        control.wait_champion(name, one)
+        process.kill()
+        process.wait()
+    for number, version in enumerate([two, one, two]):
+        set_alias(name, "champion", version, by=f"bob-{number}", why="back and forth", uri=installed.mlflow)
+    move(installed, name, one)
+    with pytest.raises(UnknownModelError):  # it moves nothing, and leaves no signature behind
+        set_alias(name, "champion", "99", by="eve", uri=installed.mlflow)
+    with watcher(installed):
+        wait_for(lambda: sum(found.model == name for found in ledger.moves()) >= 5, 20, "the ledger")
+    with watcher(installed):  # which repeats nothing
+        wait_for(lambda: len(control.routes(name)) >= 3, 20, "the route published at every start", interval=0)
+    found = [move for move in ledger.moves() if move.model == name]
+    moves = [(each.from_version, each.to_version, each.by) for each in found]
+    assert moves == [(None, one, "ann"), (one, two, "bob-0"), (two, one, "bob-1"), (one, two, "bob-2"), (two, one, "unknown")]
+    signed, unsigned = found[-2:]
+    assert signed.moved_at is not None and signed.why == "back and forth"
+    assert unsigned.not_before == signed.moved_at and unsigned.not_after is None
+
+
+def test_signatures_that_are_recorded_do_not_pile_up(installed: Settings, name: str, tmp_path: Path) -> None:
+    versions = [register(write_model(tmp_path / version, version), name, installed.mlflow).version for version in ("one", "two")]
+    for number in range(KEPT + 6):
+        set_alias(name, "champion", versions[number % 2], by="ann", uri=installed.mlflow)
+
+    def signatures() -> int:
+        with RegistryClient(installed.mlflow) as client:
+            return sum(key.startswith(SIGNED) for key in client.model(name).tags)
+
+    assert signatures() == KEPT + 6
+    with watcher(installed):
+        wait_for(lambda: signatures() == KEPT, 20, "the oldest to be forgotten")
+    assert sum(found.model == name for found in AliasLedger(tmp_path / "ledger" / "aliases.jsonl").moves()) == KEPT + 6
+
+
+def test_mlflow_tells_of_a_move_before_the_next_look(topics: Settings, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATELIER_REGISTRY_POLL_S", "60")
+    own = free_settings(tmp_path).model_copy(
+        update={"kafka_bootstrap": topics.bootstrap, "topic_prefix": topics.topic_prefix, "model_name": name}
+    )
+    control, log = Control(own), tmp_path / "watcher.log"
+    with running(own, mlflow_service(own)):
+        one, two = (register(write_model(tmp_path / version, version), name, own.mlflow).version for version in ("one", "two"))
+        move(own, name, one)
+        for version in (two, one):  # the second time with the receiver of the first start gone
+            with watcher(own):
+                wait_for(lambda: "is served by" in log.read_text(), 30, "the first look")
+                move(own, name, version)
+                control.wait_champion(name, version, timeout=20)
+            log.unlink()
     control.reader.close()

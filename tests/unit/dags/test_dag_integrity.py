@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from include.config import PROJECT_ROOT
+from include.lifecycle.maintenance.limits import Limits
 
 DAG_IDS = sorted(path.stem for path in (PROJECT_ROOT / "dags").glob("*.py"))
 
@@ -32,7 +33,9 @@ def describe(path):
         "dag_id": dag.dag_id, "seconds": seconds, "heavy": sorted({"torch", "mlflow", "pyarrow", "diffusers"} & set(sys.modules)),
         "doc": dag.doc_md, "tags": sorted(dag.tags), "catchup": dag.catchup, "max_active_runs": dag.max_active_runs,
         "paused": dag.is_paused_upon_creation, "tasks": {task.task_id: task.retries for task in dag.tasks},
-        "params": {name: {"schema": param.schema, "description": param.description} for name, param in params.items()},
+        "params": {
+            name: {"schema": param.schema, "description": param.description, "default": param.value} for name, param in params.items()
+        },
     }
 
 print(json.dumps({path.stem: describe(path) for path in map(Path, sys.argv[1:])}))
@@ -52,7 +55,8 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
 
 
 def test_the_lifecycle_is_complete() -> None:
-    assert {"prepare_dataset", "train_model", "evaluate_model", "promote_model", "rollback_model"} <= set(DAG_IDS)
+    assert {"prepare_dataset", "train_model", "evaluate_model", "promote_model", "rollback_model", "maintain_platform"} <= set(DAG_IDS)
+    assert "compress_model" in DAG_IDS
 
 
 @pytest.mark.parametrize("dag_id", DAG_IDS)
@@ -83,10 +87,17 @@ def test_every_parameter_has_help_and_bounds(described: dict[str, dict[str, Any]
         assert is_bounded(param["schema"]), f"{name} takes anything: {param['schema']}"
 
 
+def test_the_form_of_maintenance_has_every_limit_with_its_default(described: dict[str, dict[str, Any]]) -> None:
+    shown = {name: param["default"] for name, param in described["maintain_platform"]["params"].items()}
+    assert shown == {"apply": False, "plan": "", **Limits().model_dump()}
+
+
 def is_bounded(schema: dict[str, Any]) -> bool:
     kinds = schema.get("type", "")
     if "enum" in schema or kinds == "boolean":
         return True
+    if kinds == "array":
+        return "maxItems" in schema and is_bounded(schema["items"])
     if "string" in kinds:
         return "maxLength" in schema
     return ("minimum" in schema or "exclusiveMinimum" in schema) and "maximum" in schema

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 import include.scheduling
 import include.scheduling.cell
 from include import native
+from include.contracts.defaults import default_policy
+from include.scheduling.scheduler import Scheduler
+from include.scheduling.store import StateStore, Table
 
 PACKAGE = "some.package"
 
@@ -67,3 +71,25 @@ def test_without_a_compiler_it_says_so_and_ends_well(monkeypatch: pytest.MonkeyP
 def test_the_scheduler_is_of_the_form_that_it_says() -> None:
     origin = Path(str(include.scheduling.cell.__file__))
     assert (native.FOLDER in origin.parents) == include.scheduling.COMPILED
+
+
+def test_a_store_may_be_written_elsewhere() -> None:
+    """Flink's adapter is interpreted in any case, and a compiled class must allow that."""
+
+    class Written(StateStore):
+        def __init__(self) -> None:
+            self.content: dict[str, str] = {}
+
+        def put(self, table: Table, key: str, value: str) -> None:
+            self.content[key] = value
+
+        def remove(self, table: Table, key: str) -> None:
+            self.content.pop(key)
+
+        def items(self, table: Table) -> Iterable[tuple[str, str]]:
+            return self.content.items()
+
+    store = Written()
+    scheduler = Scheduler(cell="cell-0", pools=frozenset({"standard"}), store=store)
+    scheduler.on_control(default_policy(), default_policy().to_json().decode(), 0.0)
+    assert store.content

@@ -83,6 +83,11 @@ def test_degradation_is_told_where_it_changes() -> None:
     assert told.count("degraded") == 1
 
 
+def test_a_canary_is_told() -> None:
+    told = text(explain([queued(), event(State.PROCESSING, 1.0, model_version="8", trace={"canary_share": 0.1})]))
+    assert "version 8, the canary: on trial with 10 % of the model's requests" in told
+
+
 def test_unknown_keys_of_a_trace_are_shown_as_they_are() -> None:
     trace = {"zebra": 1.23456, "quota": {"left": 3.5, "of": [1, 2]}, "nothing": None, "band_gpu_s": "wide", "samples": True}
     lines = explain([queued(trace=trace)]).steps[0].lines

@@ -13,6 +13,7 @@ import pytest
 from include.dataset import near_state
 from include.dataset.chunks import chunked
 from include.dataset.config import DatasetConfig
+from include.dataset.fingerprints import descriptors
 from include.dataset.loader import load_split
 from include.dataset.shards import plan_shards, prepare_shard
 from include.dataset.versions import publish_version
@@ -38,15 +39,16 @@ def test_only_what_is_new_is_compared(config: Config, folder: Path, tmp_path: Pa
     compared: list[int] = []
     original = near_state.find_pairs
 
-    def counted(pictures: np.ndarray, since: int = 0) -> list[tuple[int, int]]:
+    def counted(pictures: np.ndarray, since: int, described: np.ndarray) -> list[tuple[int, int]]:
         compared.append(len(pictures) - since)
-        return original(pictures, since)
+        assert np.array_equal(described, descriptors(pictures))
+        return original(pictures, since, described)
 
     monkeypatch.setattr(near_state, "find_pairs", counted)
     publish(config(), tmp_path)
     add(folder, "5b", 77)
     publish(config(), tmp_path)
-    assert compared == [10, 0, 1, 0]
+    assert compared == [10, 1]
 
 
 def test_a_near_copy_that_is_added_later_is_found(config: Config, folder: Path, tmp_path: Path) -> None:

@@ -32,3 +32,12 @@ def test_own_image_rate_counts_places() -> None:
     assert own_image_rate(reference, reference) == 1
     assert own_image_rate(reference[[1, 0, 2, 3]], reference) == 0.5
     assert own_image_rate(reference[[1, 0, 3, 2]], reference, nearest=4) == 1
+
+
+def test_pairs_that_depend_on_each_other_leave_the_estimate_unbiased() -> None:
+    draw = np.random.default_rng(2)
+    copies = [draw.normal(size=(20, 4)) for _ in range(300)]
+    paired = [kernel_distance(rows, rows, paired=True) for rows in copies]
+    assert paired == pytest.approx([0.0] * 300, abs=1e-9)
+    assert np.mean([kernel_distance(rows, rows) for rows in copies]) < -0.1
+    assert kernel_distance_error(copies[0], copies[0], paired=True) == pytest.approx(0, abs=1e-9)

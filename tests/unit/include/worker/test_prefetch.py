@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from include.contracts.control import Cancel, ModelRoute
+from include.contracts.control import Canary, Cancel, ModelRoute
 from include.contracts.dispatch import ModelRef
 from include.registry.errors import ModelRejectedError, RegistryUnavailableError
 from include.worker.prefetch import FIRST_RETRY_S, Prefetcher
@@ -10,10 +12,20 @@ from tests.support.registry import DEFAULTS
 from tests.unit.include.worker.conftest import Bench
 
 
-def route(name: str, version: int | None, *, is_default: bool = False, adapter_of: str | None = None) -> bytes:
-    ref = ModelRef(name=name, version=str(version), digest=f"{hash((name, version)) % 2**64:064x}", source="mlflow-artifacts:/x")
-    champion = ref if version else None
-    message = ModelRoute(at=1.0, name=name, champion=champion, defaults=DEFAULTS, is_default=is_default, adapter_of=adapter_of)
+def ref(name: str, version: int) -> ModelRef:
+    return ModelRef(name=name, version=str(version), digest=f"{hash((name, version)) % 2**64:064x}", source="mlflow-artifacts:/x")
+
+
+def route(name: str, version: int | None, *, on_trial: int | None = None, before: int | None = None, **fields: Any) -> bytes:
+    message = ModelRoute(
+        at=1.0,
+        name=name,
+        champion=ref(name, version) if version else None,
+        canary=Canary(challenger=ref(name, on_trial), share=0.1) if on_trial else None,
+        previous=ref(name, before) if before else None,
+        defaults=DEFAULTS,
+        **fields,
+    )
     return message.model_dump_json().encode()
 
 
@@ -85,3 +97,37 @@ def test_it_tries_again_later_where_that_may_help_and_not_where_it_can_not(ahead
     assert not ahead.prefetcher.load_next()
     assert len(calls) == 2 and ahead.bench.cache.warm() == ()
     assert list(ahead.bench.cache.refused()) == ["emoji/1"]
+
+
+def load_all(ahead: Ahead) -> tuple[str, ...]:
+    for _ in range(10):
+        ahead.prefetcher.load_next()
+    return ahead.bench.cache.warm()
+
+
+def test_the_version_on_trial_is_loaded_and_checked_after_the_champions_and_before_any_lease(ahead: Ahead) -> None:
+    ahead.bench.cache.max_models = 3
+    ahead.prefetcher.note(route("emoji", 1, on_trial=2, before=3))
+    ahead.prefetcher.note(route("other", 1))
+    assert load_all(ahead) == ("emoji/1", "other/1", "emoji/2")
+
+
+def test_the_version_before_is_kept_at_hand_for_a_rollback(ahead: Ahead) -> None:
+    ahead.bench.cache.max_models = 3
+    ahead.prefetcher.note(route("emoji", 2, before=1))
+    assert load_all(ahead) == ("emoji/2", "emoji/1")
+
+
+@pytest.mark.parametrize("bounds", [{"max_models": 1}, {"max_bytes": 1}])
+def test_neither_takes_a_champions_place(ahead: Ahead, bounds: dict[str, int]) -> None:
+    for name, value in bounds.items():
+        setattr(ahead.bench.cache, name, value)
+    ahead.prefetcher.note(route("emoji", 2, on_trial=3, before=1))
+    assert load_all(ahead) == ("emoji/2",)
+
+
+def test_a_version_on_trial_that_is_taken_back_is_loaded_no_more(ahead: Ahead) -> None:
+    ahead.bench.cache.max_models = 3
+    ahead.prefetcher.note(route("emoji", 1, on_trial=2))
+    ahead.prefetcher.note(route("emoji", 1))
+    assert load_all(ahead) == ("emoji/1",)

@@ -1,0 +1,47 @@
+"""The feedback archive, by table and day."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from include.dataset.archive import EVENTS, RATINGS, REQUESTS
+from include.lifecycle.maintenance.context import Context
+from include.lifecycle.maintenance.files import age_of, remove_tree, size_of
+from include.lifecycle.maintenance.items import Item, Keeper, judged
+
+DAY = "day="  #: in front of a partition's date
+
+
+class ArchiveKeeper(Keeper):
+    """``TABLE/day=2026-01-31``. A day is as old as its end, or as what came to it late."""
+
+    kind = "archive day"
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.root = context.settings.home.resolve() / "archive"
+
+    def items(self) -> Iterator[Item]:
+        for table in (EVENTS, RATINGS, REQUESTS):
+            for path in sorted((self.root / table).glob(f"{DAY}*")):
+                yield self._judged(path)
+
+    def item(self, name: str) -> Item | None:
+        path = self.root / name
+        return self._judged(path) if path.is_dir() else None
+
+    def remove(self, item: Item) -> None:
+        remove_tree(self.root / item.name, self.root)
+
+    def _judged(self, path: Path) -> Item:
+        limits, name = self.context.limits, path.relative_to(self.root).as_posix()
+        needed = "a file in it is being written" if any(path.glob(".*")) else ""
+        try:
+            ended = datetime.strptime(path.name.removeprefix(DAY), "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)
+        except ValueError:
+            needed, ended = "its name is no day", datetime.now(UTC)
+        age = max(0.0, min(time.time() - ended.timestamp(), age_of(path)))
+        return judged(limits, self.kind, name, size_of(path), age, limits.archive_days, needed)
