@@ -9,10 +9,10 @@ What serves or served last, what it was made from, and the files of running jobs
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from airflow.sdk import Param, dag, task
+from airflow.timetables.trigger import CronTriggerTimetable
 
 from include.config import settings
 from plugins import params
@@ -47,8 +47,7 @@ PARAMS = {
 
 
 @dag(
-    schedule="@daily",
-    start_date=datetime(2026, 1, 1),
+    schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"),  # the first run at the next 3 o'clock, since there is no start date
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

@@ -6,12 +6,12 @@ from rich.console import Console
 
 from include.demo.burst import default_route, run_burst
 from include.demo.burst_judging import faults_of, high_lane
-from include.demo.burst_plan import BurstSize, measure_capacity
+from include.demo.burst_plan import BurstSize, Capacity, measure_capacity
 from include.demo.burst_view import degraded_words, refused_words
 from include.demo.lifecycle import Lifecycle
 from include.demo.observer import Observer
 from include.demo.outcome import Outcome
-from include.demo.rollback import Stream, calm_waits, switch_and_roll_back
+from include.demo.rollback import Stream, calm_waits, pace, switch_and_roll_back
 from include.demo.sending import Sender
 from include.demo.steps import StepFailedError
 from include.demo.traffic import check_gateway_images, run_traffic
@@ -115,7 +115,7 @@ def _make_second_version(outcome: Outcome, lifecycle: Lifecycle) -> None:
 
 def _roll_back(outcome: Outcome, lifecycle: Lifecycle, observer: Observer, sender: Sender, console: Console) -> None:
     first, second = (found.version for found in outcome.versions)
-    stream = Stream(sender, outcome.options.run)
+    stream = Stream(sender, outcome.options.run, pace(_capacity(outcome, observer)))
     with outcome.steps.step("Try the second version on live requests, promote it, then move the alias back in MLflow") as step:
         stream.start()
         try:
@@ -135,7 +135,7 @@ def _roll_back(outcome: Outcome, lifecycle: Lifecycle, observer: Observer, sende
 
 def _burst(outcome: Outcome, observer: Observer, sender: Sender, console: Console) -> None:
     with outcome.steps.step("Send a burst of five times what the workers can do") as step:
-        size = _burst_size(outcome, observer)
+        size = BurstSize(run=outcome.options.run, capacity=_capacity(outcome, observer), seconds=outcome.options.burst_seconds)
         burst = outcome.burst = run_burst(outcome.settings, size, observer, sender, console)
         high = outcome.high = high_lane(burst, calm_waits(outcome.rollback) if outcome.rollback else ())
         outcome.faults += faults_of(burst, high, open_store(outcome.settings))
@@ -145,12 +145,11 @@ def _burst(outcome: Outcome, observer: Observer, sender: Sender, console: Consol
         )
 
 
-def _burst_size(outcome: Outcome, observer: Observer) -> BurstSize:
+def _capacity(outcome: Outcome, observer: Observer) -> Capacity:
     """By what the workers did in the traffic before."""
     workers = observer.ask(lambda seen: sum(not worker.gone for worker in seen.workers.values()))
     ended = [verdict.event for verdict in outcome.traffic.good() if verdict.event is not None] if outcome.traffic else []
-    capacity = measure_capacity(ended, default_route(outcome.settings), workers)
-    return BurstSize(run=outcome.options.run, capacity=capacity, seconds=outcome.options.burst_seconds)
+    return measure_capacity(ended, default_route(outcome.settings), workers)
 
 
 def _try_workers(outcome: Outcome, observer: Observer, sender: Sender, console: Console) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from include.config import Settings
 from include.contracts.events import Lane, State, StatusEvent
 from include.contracts.requests import ServiceClass, Tier
+from include.demo.burst_plan import Capacity
 from include.demo.mlflow_rest import move_alias
 from include.demo.observer import Observer, Seen
 from include.demo.planned import Planned, Way, kafka_value
@@ -19,7 +20,8 @@ from include.demo.steps import StepFailedError
 #: The same few pictures over and over, so that one sees the version change in them.
 PROMPTS = ("red apple", "cat face", "rocket", "sun with face")
 TENANT, TIER = "hooli", Tier.PRO
-EVERY_S = 0.4
+#: Seconds between two requests: not less than this, and so many that the workers have time left, for a queue would hide the switch.
+LEAST_EVERY_S, LOAD = 0.4, 0.6
 SWITCH_TIMEOUT_S = 60.0
 GUIDANCE = 3.0  #: of the model's own default
 AFTER = 4  #: images of the old version to wait for after the first
@@ -64,14 +66,18 @@ class Rollback:
 
 
 class Stream(threading.Thread):
-    """Sends a request every now and then until it is stopped."""
+    """Sends a request every now and then until it is stopped.
 
-    def __init__(self, sender: Sender, run: str) -> None:
+    :param every_s: seconds between two
+    """
+
+    def __init__(self, sender: Sender, run: str, every_s: float = LEAST_EVERY_S) -> None:
         super().__init__(name="demo-stream", daemon=True)
         self.sent: dict[str, tuple[str, float]] = {}
         self.error: Exception | None = None
         self._sender = sender
         self._run = run
+        self._every_s = every_s
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -84,11 +90,16 @@ class Stream(threading.Thread):
             except Exception as error:  # shown by the step that runs the stream
                 self.error = error
             number += 1
-            self._stopped.wait(EVERY_S)
+            self._stopped.wait(self._every_s)
 
     def stop(self) -> None:
         self._stopped.set()
         self.join(40)
+
+
+def pace(capacity: Capacity) -> float:
+    """Seconds between two requests of the stream."""
+    return max(LEAST_EVERY_S, 1 / (LOAD * capacity.units_per_s))
 
 
 def stream_request(request_id: str, number: int) -> Planned:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import pytest
+
 from include.contracts.control import Canary, ModelDefaults, ModelRoute
 from include.contracts.dispatch import ModelRef
 from include.contracts.events import State, StatusEvent
 from include.contracts.requests import GenerationRequest
+from include.demo.burst_plan import Capacity
 from include.demo.observer import Seen
 from include.demo.page import film_strip
-from include.demo.rollback import GUIDANCE, PROMPTS, Trial, completions, stream_request, trial_of
+from include.demo.rollback import GUIDANCE, PROMPTS, Trial, completions, pace, stream_request, trial_of
 from include.storage import ObjectStore
 from tests.unit.include.demo.conftest import rollback_of
 
@@ -75,3 +78,9 @@ def test_a_canary_that_the_promotion_ended_ends_with_it() -> None:
 
 def test_of_no_canary_or_another_version_s_there_is_none() -> None:
     assert trial_of(Seen(routes=[route(12.0, None), route(13.0, 0.3, "3")]), "emoji", "2", 10.0, 20.0) is None
+
+
+@pytest.mark.parametrize(("unit_s", "every_s"), [(0.1, 0.4), (0.96, 0.8)])
+def test_the_stream_leaves_the_workers_time(unit_s: float, every_s: float) -> None:
+    defaults = ModelDefaults(width=64, height=64, steps=4, guidance=3.0)
+    assert pace(Capacity(workers=2, unit_s=unit_s, defaults=defaults)) == pytest.approx(every_s)
