@@ -22,7 +22,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 METRICS = (
     ("held_out_loss", "held-out loss", "lower is better"),
     ("kernel_distance", "kernel distance", "lower is better"),
+    ("prompt_agreement", "agreement of images and prompts", "higher is better"),
     ("own_image_top5", "own image among the nearest five", "higher is better"),
+    ("memorised_share", "share of near copies of training images", "lower is better"),
     ("seconds_per_image", "seconds an image", "lower is better"),
     ("size_mb", "size in MB", ""),
 )

@@ -6,7 +6,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
+from include.lifecycle.compression import HOME as COMPRESSED
 from include.lifecycle.maintenance.context import Context
 from include.lifecycle.maintenance.files import age_of, half_removed, remove_tree, size_of
 from include.lifecycle.maintenance.items import Item, Keeper, StillNeededError, judged
@@ -46,14 +48,14 @@ class ModelCacheKeeper(Keeper):
         return judged(limits, self.kind, path.name, size_of(path), used, limit, self.context.needed().digests.get(path.name, ""))
 
 
-class EncodedKeeper(Keeper):
-    """Packs of encoded captions and images, by encoder."""
+class WorkKeeper(Keeper):
+    """Folders of what jobs made and would make again."""
 
-    kind = "encoded cache"
+    folder: ClassVar[str]  #: in the platform's home
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.root = context.settings.home.resolve() / ENCODED
+        self.root = context.settings.home.resolve() / self.folder
 
     def items(self) -> Iterator[Item]:
         for path in sorted(self.root.glob("[!.]*")):
@@ -69,8 +71,22 @@ class EncodedKeeper(Keeper):
     def _judged(self, path: Path) -> Item:
         limits = self.context.limits
         running = any(why == "its job is running" for why in self.context.needed().directories.values())
-        needed = "a training job is running and may read it" if running else ""
+        needed = "a job is running and may read it" if running else ""
         return judged(limits, self.kind, path.name, size_of(path), age_of(path), limits.cache_days, needed)
+
+
+class EncodedKeeper(WorkKeeper):
+    """Packs of encoded captions and images, by encoder."""
+
+    kind = "encoded cache"
+    folder = ENCODED
+
+
+class VariantKeeper(WorkKeeper):
+    """Compressed variants and what was measured of them, by the version's digest."""
+
+    kind = "compressed variants"
+    folder = COMPRESSED
 
 
 class HalfRemovedKeeper(Keeper):
@@ -82,7 +98,7 @@ class HalfRemovedKeeper(Keeper):
         self.home = context.settings.home.resolve()
 
     def items(self) -> Iterator[Item]:
-        for folder in ("datasets", "training", "archive", "cache/models", ENCODED):
+        for folder in ("datasets", "training", "archive", "cache/models", ENCODED, COMPRESSED):
             for path in sorted(half_removed(self.home / folder)):
                 yield self._judged(path)
 

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from include.config import Settings
 from include.lifecycle.maintenance.archive import ArchiveKeeper
-from include.lifecycle.maintenance.caches import EncodedKeeper, HalfRemovedKeeper, ModelCacheKeeper
+from include.lifecycle.maintenance.caches import EncodedKeeper, HalfRemovedKeeper, ModelCacheKeeper, VariantKeeper
 from include.lifecycle.maintenance.context import Context, for_planning, for_removal
 from include.lifecycle.maintenance.datasets import DatasetKeeper, PreparationKeeper
 from include.lifecycle.maintenance.items import Item, Keeper, Plan, StillNeededError
@@ -43,6 +43,7 @@ KEEPERS: tuple[Callable[[Context], Keeper], ...] = (
     PreparationKeeper,
     ModelCacheKeeper,
     EncodedKeeper,
+    VariantKeeper,
     PreviewKeeper,
     ParkedKeeper,
     ResultEntryKeeper,

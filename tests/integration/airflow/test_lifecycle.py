@@ -95,7 +95,7 @@ def test_promoting_a_version_that_was_not_evaluated_says_what_to_do(lifecycle: L
 
 def test_approved_by_parameter_then_by_a_person_then_rolled_back(lifecycle: Lifecycle, version: dict[str, Any]) -> None:
     first = version["version"]
-    run = lifecycle.run("promote_model", version=first, approve="yes", why="the first one")
+    run = lifecycle.run("promote_model", version=first, approve="yes", why="the first one", canary_share=0)
     others = dict.fromkeys(("gate", "challenge", "canary", "promote"), "success")
     assert task_states(lifecycle, "promote_model", run.run_id) == {**others, "approve": "skipped"}
     assert champion(lifecycle) == first
@@ -103,7 +103,9 @@ def test_approved_by_parameter_then_by_a_person_then_rolled_back(lifecycle: Life
 
     second = another_version(lifecycle, seed=1)
     lifecycle.run("evaluate_model", version=second, **EVALUATION)
-    limits = {"quality_worse_pct": 1000, "slower_pct": 1000, "bigger_pct": 1000, "canary_share": 0}
+    # Of two versions trained for four steps nothing but noise can be compared.
+    limits = {"quality_worse_pct": 1000, "agreement_worse_pct": 1000, "memorised_more_points": 100, "slower_pct": 1000, "bigger_pct": 1000}
+    limits["canary_share"] = 0
     for answer, expected in ((REJECT, first), (APPROVE, second)):
         waiting = lifecycle.api.trigger("promote_model", {"version": second, **limits})
         wait_for(
@@ -124,7 +126,7 @@ def test_approved_by_parameter_then_by_a_person_then_rolled_back(lifecycle: Life
 
 
 def test_a_version_worse_than_the_policy_allows_is_not_promoted(lifecycle: Lifecycle, version: dict[str, Any]) -> None:
-    lifecycle.run("promote_model", version=version["version"], approve="yes")
+    lifecycle.run("promote_model", version=version["version"], approve="yes", canary_share=0)
     worse = another_version(lifecycle, seed=3)
     lifecycle.run("evaluate_model", version=worse, **EVALUATION)
     with RegistryClient(lifecycle.settings.mlflow) as client:

@@ -269,17 +269,19 @@ def test_archive_days_and_caches_go_by_age(installation: Installation) -> None:
         path.write_bytes(b"x")
     (home / "cache" / "models" / ("a" * 64)).mkdir(parents=True)
     (home / "encoded" / "text-1").mkdir(parents=True)
+    (home / "compression" / ("b" * 64)).mkdir(parents=True)
     (home / "datasets" / ".cache" / "chunks").mkdir(parents=True)
     free = home / "datasets" / ".cache" / "chunks" / "free.parquet"
     free.write_bytes(b"x")
     used = free.with_name("used.parquet")
     used.write_bytes(b"x")
     os.link(used, home / "datasets" / "version.parquet")
-    for name in ("archive/events/day=2026-01-01", "archive/events/day=2026-01-02", "cache", "encoded", "datasets"):
+    for name in ("archive/events/day=2026-01-01", "archive/events/day=2026-01-02", "cache", "encoded", "compression", "datasets"):
         aged(home / name, 100)
     plan = planned(installation, STRICT.model_copy(update={"archive_days": 30.0, "cache_days": 30.0}))
     assert going(plan, "archive day") == {"events/day=2026-01-01"}
     assert going(plan, "cached model") == {"a" * 64} and going(plan, "encoded cache") == {"text-1"}
+    assert going(plan, "compressed variants") == {"b" * 64}
     assert going(plan, "preparation file") == {".cache/chunks/free.parquet"}
     removed(installation, plan)
     assert used.exists() and not free.exists()
