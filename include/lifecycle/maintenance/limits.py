@@ -29,9 +29,7 @@ class Limits(BaseModel):
     archive_days: Days | None = Field(None, description="Days of the feedback archive.")
     image_days: Days | None = Field(None, description="Result images in the object store.")
     leftover_days: Days | None = Field(1.0, description="Previews, parked renders, unfinished files: what normally goes by itself.")
-    cache_days: Days | None = Field(
-        30.0, description="Fetched models, encoded captions and images, prepared images, compressed variants."
-    )
+    cache_days: Days | None = Field(30.0, description="Fetched models, encoded captions and images, prepared images, compressed variants.")
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Self:
