@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import subprocess
-import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +16,8 @@ from include.platform.java import find_java
 from include.platform.service import Service, Unhealthy
 
 if TYPE_CHECKING:
-    from confluent_kafka.admin import AdminClient, TopicMetadata  # type: ignore[attr-defined]
+    from confluent_kafka.admin import AdminClient
 
-LEADERS_POLL_S = 0.05
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 LOGGING = """\
@@ -130,23 +128,6 @@ def create_topics(settings: Settings, pools: tuple[str, ...] = (), timeout_s: fl
     admin = _admin(settings)  # held until the answers are in: they fail when it is collected
     for name, future in admin.create_topics(new, operation_timeout=timeout_s).items() if new else ():
         _await_creation(name, future, timeout_s)
-    _await_leaders(settings, {topic.topic for topic in new}, timeout_s)
-
-
-def _await_leaders(settings: Settings, names: set[str], timeout_s: float) -> None:
-    """The controller has made a topic a moment before the brokers tell clients of it."""
-    admin, deadline = _admin(settings), time.monotonic() + timeout_s
-    while names:
-        known = admin.list_topics(timeout=timeout_s).topics
-        led = {name for name in names & known.keys() if _is_led(known[name])}
-        names = names - led
-        if names and time.monotonic() > deadline:
-            raise RuntimeError(f"topics without a leader after {timeout_s:.0f} s: {', '.join(sorted(names))}")
-        time.sleep(LEADERS_POLL_S if names else 0)
-
-
-def _is_led(topic: TopicMetadata) -> bool:
-    return topic.error is None and bool(topic.partitions) and all(each.leader >= 0 for each in topic.partitions.values())
 
 
 def _await_creation(name: str, future: object, timeout_s: float) -> None:
