@@ -21,6 +21,8 @@ Progress = Callable[[int, int], None]  #: messages read, messages there were at 
 
 ANSWER_S = 10.0  #: how long a broker may take to answer a question about the topic; a busy one takes seconds
 BATCH = 1000
+LEADER_MOVES = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+RETRY_S = 0.1  #: between two questions about a topic whose leader moves
 
 #: Ids hold nothing that JSON escapes; so a message that isn't wanted need not be parsed to be known. 40 times as fast as pydantic.
 _REQUEST_ID = re.compile(rb'"request_id"\s*:\s*"([A-Za-z0-9._-]+)"')
@@ -75,11 +77,22 @@ class TopicScan:
             }
         )
         try:
-            yield from self._records(consumer, self._assign(consumer))
+            yield from self._records(consumer, self._assigned(consumer))
         except KafkaException as error:
             raise BrokerUnavailableError(f"{self.topic} can't be read from {self._bootstrap}: {error.args[0].str()}") from error
         finally:
             consumer.close()
+
+    def _assigned(self, consumer: Consumer) -> set[int]:
+        """Asked again while a partition's leader moves, or has not taken up its part yet as just after the topic was made."""
+        asked_at = time.monotonic()
+        while True:
+            try:
+                return self._assign(consumer)
+            except KafkaException as error:
+                if error.args[0].code() not in LEADER_MOVES or time.monotonic() - asked_at > self._patience_s:
+                    raise
+                time.sleep(RETRY_S)
 
     def _assign(self, consumer: Consumer) -> set[int]:
         """Sets it to the oldest messages; returns the partitions that hold any."""

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner
 
+from include.client.errors import BrokerUnavailableError
 from include.client.producer import TopicProducer
 from include.client.scanning import TopicScan
 from include.config import PROJECT_ROOT, Settings, settings
@@ -258,3 +259,28 @@ def test_a_quota_is_set_changed_in_parts_and_taken_back(run: Run) -> None:
     assert (own["rate"], own["max_queued"], own["weight"]) == (2.0, 5, 3.0)
     assert run("quota", "acme", "--clear").exit_code == 0
     assert "its tier's quota" in run("quota", "acme").stdout
+
+
+class MovingLeader(Consumer):
+    """A consumer that asks brokers whose leader moves at first."""
+
+    asked = 0
+
+    def get_watermark_offsets(self, *arguments: Any, **options: Any) -> Any:
+        self.asked += 1
+        if self.asked <= 2:
+            raise KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
+        return super().get_watermark_offsets(*arguments, **options)
+
+
+def test_a_topic_whose_leader_moves_is_asked_again(installation: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(installation, names.EVENTS, "one")
+    monkeypatch.setattr("include.client.scanning.Consumer", MovingLeader)
+    assert on_topic(installation, names.EVENTS) == [b"one"]
+
+
+def test_a_leader_that_never_comes_is_an_error(installation: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MovingLeader, "asked", -(10**9))
+    monkeypatch.setattr("include.client.scanning.Consumer", MovingLeader)
+    with pytest.raises(BrokerUnavailableError, match="leader"):
+        list(TopicScan(installation, names.EVENTS, patience_s=0.3))
