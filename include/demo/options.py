@@ -17,7 +17,7 @@ class DemoOptions(BaseModel):
     requests: int = Field(60, ge=25, le=10_000, description="Requests in all, the bad ones included.")
     dataset_limit: int | None = Field(None, ge=10, description="Source files; None takes all.")
     shard_size: int = Field(2300, ge=1)
-    train_steps: int = Field(60, ge=1, description="Optimizer steps of the first version.")
+    train_steps: int = Field(30, ge=1, description="Optimizer steps of the first version.")
     second_steps: int = Field(12, ge=1, description="Optimizer steps of the second version, which the rollback leaves again.")
     eval_prompts: int = Field(32, ge=4, description="Captions that an evaluation renders.")
     eval_steps: int = Field(8, ge=1, description="Denoising steps of an evaluation.")
