@@ -27,15 +27,19 @@ def use(package: str, path: list[str], folder: Path = FOLDER) -> bool:
     :param path: the package's ``__path__``, to which it is added; sources that are edited or added since are loaded as they are
     """
     compiled = folder.joinpath(*package.split("."))
-    try:
-        if (compiled / "digest").read_text() != digest(Path(path[0])):
-            return False
-    except OSError:
+    if not _is_of(compiled, Path(path[0])):
         return False
     path.insert(0, str(compiled))
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # where the library is that its modules share
     return True
+
+
+def _is_of(compiled: Path, sources: Path) -> bool:
+    try:
+        return (compiled / "digest").read_text() == digest(sources)
+    except OSError:
+        return False
 
 
 def digest(directory: Path) -> str:
@@ -48,7 +52,7 @@ def digest(directory: Path) -> str:
 
 def fresh() -> bool:
     """Whether there is nothing to build."""
-    return all(use(package, [str(_sources(package))]) for package in PACKAGES)
+    return all(_is_of(FOLDER.joinpath(*package.split(".")), _sources(package)) for package in PACKAGES)
 
 
 def build() -> None:

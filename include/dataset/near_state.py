@@ -8,12 +8,15 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from include.dataset.files import write_atomically
 from include.dataset.fingerprints import LOW, descriptors, stacked
 from include.dataset.near_duplicates import ALGORITHM, find_pairs
+
+Ordered = TypeVar("Ordered", int, str)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ def near_pairs(fingerprints: Sequence[bytes], root: Path, dataset: str) -> list[
     pairs |= {_sorted(same[0], other) for same in places.values() for other in same[1:]}
     if since < len(names):
         by_name = {names[index]: row for row, index in enumerate(order)}
-        _write(path, list(by_name), described[list(by_name.values())], sorted({_named(names[i], names[j]) for i, j in pairs}))
+        _write(path, list(by_name), described[list(by_name.values())], sorted({_sorted(names[i], names[j]) for i, j in pairs}))
     return sorted(pairs)
 
 
@@ -73,9 +76,5 @@ def _write(path: Path, names: list[str], described: np.ndarray, pairs: list[tupl
     write_atomically(path, buffer.getvalue())
 
 
-def _named(one: str, other: str) -> tuple[str, str]:
-    return (one, other) if one < other else (other, one)
-
-
-def _sorted(one: int, other: int) -> tuple[int, int]:
+def _sorted(one: Ordered, other: Ordered) -> tuple[Ordered, Ordered]:
     return (one, other) if one < other else (other, one)

@@ -34,9 +34,10 @@ def play(outcome: Outcome, console: Console) -> None:
     with Observer(outcome.settings) as observer, Sender(outcome.settings) as sender:
         _await_service(outcome, observer, outcome.versions[0].version)
         _send_traffic(outcome, observer, sender, console)
-        _roll_back(outcome, lifecycle, observer, sender, console)
+        capacity = _capacity(outcome, observer)
+        _roll_back(outcome, lifecycle, observer, Stream(sender, outcome.options.run, pace(capacity)), console)
         if outcome.options.burst_seconds:
-            _burst(outcome, observer, sender, console)
+            _burst(outcome, capacity, observer, sender, console)
         _try_workers(outcome, observer, sender, console)
 
 
@@ -113,9 +114,8 @@ def _make_second_version(outcome: Outcome, lifecycle: Lifecycle) -> None:
         step.note = f"version {outcome.versions[-1].version}"
 
 
-def _roll_back(outcome: Outcome, lifecycle: Lifecycle, observer: Observer, sender: Sender, console: Console) -> None:
+def _roll_back(outcome: Outcome, lifecycle: Lifecycle, observer: Observer, stream: Stream, console: Console) -> None:
     first, second = (found.version for found in outcome.versions)
-    stream = Stream(sender, outcome.options.run, pace(_capacity(outcome, observer)))
     with outcome.steps.step("Try the second version on live requests, promote it, then move the alias back in MLflow") as step:
         stream.start()
         try:
@@ -133,9 +133,9 @@ def _roll_back(outcome: Outcome, lifecycle: Lifecycle, observer: Observer, sende
         step.note = f"{rollback.seconds:.2f} s from the move of the alias to the first image of version {first}"
 
 
-def _burst(outcome: Outcome, observer: Observer, sender: Sender, console: Console) -> None:
+def _burst(outcome: Outcome, capacity: Capacity, observer: Observer, sender: Sender, console: Console) -> None:
     with outcome.steps.step("Send a burst of five times what the workers can do") as step:
-        size = BurstSize(run=outcome.options.run, capacity=_capacity(outcome, observer), seconds=outcome.options.burst_seconds)
+        size = BurstSize(run=outcome.options.run, capacity=capacity, seconds=outcome.options.burst_seconds)
         burst = outcome.burst = run_burst(outcome.settings, size, observer, sender, console)
         high = outcome.high = high_lane(burst, calm_waits(outcome.rollback) if outcome.rollback else ())
         outcome.faults += faults_of(burst, high, open_store(outcome.settings))

@@ -41,7 +41,7 @@ from models.training.config import TrainingConfig, load_config
 from models.training.data import load_encoded
 from models.training.grid import image_grid
 from models.training.held_out import held_out_loss
-from models.training.samples import Split, epoch_order, load_split, read_manifest
+from models.training.samples import Split, load_split, one_a_caption, read_manifest
 
 #: By source of the dataset, where the settings don't say: of OpenMoji what the base model left out as well.
 EXCLUDED = {"openmoji": load_config(BASE_CONFIG).exclude}
@@ -197,8 +197,7 @@ def _held_out(pipeline: AtelierTextToImagePipeline, manifest: Path | str, config
 
 def _reference(train: Split, config: EvaluationConfig) -> Split:
     """Training samples chosen by the seed, each with a caption of its own: two drawings of one name could not be told apart."""
-    unique = {train.captions[index][0]: int(index) for index in epoch_order(len(train), config.seed, 0)}
-    chosen = list(unique.values())[: config.prompts]
+    chosen = list(one_a_caption(train, config.seed).values())[: config.prompts]
     if len(chosen) < 4:
         raise ValueError(f"exclude: only {len(chosen)} training samples are left; four are needed")
     return train.subset(chosen)

@@ -59,18 +59,14 @@ def plan_sweep(settings: Settings, params: Mapping[str, Any], key: str, progress
 
 def _original(settings: Settings, model: str, version: str) -> tuple[Original, dict[str, str]]:
     """The version in a directory of the sweeps' own, where nobody makes room for others, and its tags."""
-    from include.lifecycle.versions import newest_version
-    from include.registry.aliases import version_ref
-    from include.registry.client import RegistryClient
+    from include.lifecycle.versions import version_or_newest
     from include.registry.fetch import ModelFetcher
 
-    with RegistryClient(settings.mlflow) as client:
-        version = version or newest_version(client, model)
-    found = version_ref(model, version, uri=settings.mlflow)
+    found = version_or_newest(settings, model, version)
     if found.adapter_of:
         raise ValueError(f"model: {model} is an adapter of {found.adapter_of}; compress that model")
     directory = ModelFetcher(settings.home.resolve() / HOME / "versions", settings.mlflow, max_bytes=None).fetch(found.ref)
-    original = Original(directory=directory, digest=found.ref.digest, label=f"{model}/{version}", defaults=found.defaults)
+    original = Original(directory=directory, digest=found.ref.digest, label=found.ref.key, defaults=found.defaults)
     return original, found.tags
 
 
@@ -90,11 +86,11 @@ def _student(settings: Settings, model: str) -> tuple[Original | None, str]:
 def _references(settings: Settings, params: Mapping[str, Any], tags: Mapping[str, str]) -> tuple[tuple[str, ...], np.ndarray]:
     """Captions of training samples chosen by the seed, each caption once, and their images."""
     from include.lifecycle.datasets import dataset_root, resolve
-    from models.training.samples import epoch_order, load_buckets
+    from models.training.samples import load_buckets, one_a_caption
 
     dataset = resolve(dataset_root(settings), params["dataset_version"] or tags.get("atelier.dataset_version", ""))
     samples = load_buckets(dataset.manifest, "train")[0]
-    unique = {samples.captions[index][0]: int(index) for index in epoch_order(len(samples), params["seed"], 0)}
+    unique = one_a_caption(samples, params["seed"])
     captions = tuple(unique)[: params["images"]]
     if len(captions) < 4:
         raise ValueError(f"dataset_version: {dataset.version} has {len(captions)} captions to render; four are needed")

@@ -17,10 +17,11 @@ from include.evaluation.model_card import PAGE, Measured, model_card, write_card
 from include.lifecycle.datasets import dataset_root, resolve
 from include.lifecycle.tracking import client_of, close_run, log_dataset, open_run
 from include.lifecycle.training import run_directory
-from include.lifecycle.versions import FACTS_TAG, METRIC_TAG, facts_of, metrics_of, newest_version, set_tags
+from include.lifecycle.versions import FACTS_TAG, METRIC_TAG, facts_of, metrics_of, set_tags, version_or_newest
 from include.registry.aliases import CHAMPION, get_alias, version_ref
 from include.registry.client import RegistryClient
 from include.registry.fetch import ModelFetcher
+from include.registry.tags import ServableVersion
 from models.training.samples import read_manifest
 
 EXPERIMENT = "evaluation"
@@ -46,17 +47,14 @@ def evaluate_version(settings: Settings, params: Mapping[str, Any], key: str, pr
     Raises :class:`LookupError` where there is no such version or dataset.
     """
     model = params["model"]
-    with RegistryClient(settings.mlflow) as client:
-        version = params["version"] or newest_version(client, model)
-    found = version_ref(model, version, uri=settings.mlflow)
+    found = version_or_newest(settings, model, params["version"])
+    version = found.ref.version
     dataset = resolve(dataset_root(settings), params["dataset_version"] or found.tags.get("atelier.dataset_version", ""))
     progress(f"evaluating version {version} of {model} on {dataset.version}")
     trained_on = _trained_on(settings, found.tags, dataset, progress)
     fetcher = ModelFetcher(settings.home.resolve() / "cache" / "models", settings.mlflow)
-    directory, champion = fetcher.fetch(found.ref), get_alias(model, CHAMPION, uri=settings.mlflow)
-    if champion == version:
-        champion = None
-    rival = (champion, fetcher.fetch(version_ref(model, champion, uri=settings.mlflow).ref)) if champion else None
+    directory, champion = fetcher.fetch(found.ref), _champion(settings, model, version)
+    rival = (champion.ref.version, fetcher.fetch(champion.ref)) if champion else None
     config = EvaluationConfig(
         prompts=params["prompts"], steps=params["steps"], seed=params["seed"], threads=params["threads"], network=params.get("network", "")
     )
@@ -66,7 +64,7 @@ def evaluate_version(settings: Settings, params: Mapping[str, Any], key: str, pr
     manifest = read_manifest(trained_on.manifest)
     facts = {"dataset_version": dataset.version, "trained_on": trained_on.version, "licenses": manifest["licenses"], **report.facts}
     measured = Measured(version=version, metrics=metrics, facts=facts)
-    card = model_card(model, measured, found.tags, manifest, _measured(settings, model, champion))
+    card = model_card(model, measured, found.tags, manifest, _measured(champion) if champion else None)
     cards = write_card(card, report.grid, report.sheet, output)
     run_id = _log(client_of(settings), model, version, key, dataset, report, metrics, cards)
     _tag(settings, model, version, metrics, {"run_id": run_id, **facts})
@@ -84,13 +82,16 @@ def _trained_on(settings: Settings, tags: Mapping[str, str], evaluated: DatasetV
         return evaluated
 
 
-def _measured(settings: Settings, model: str, champion: str | None) -> Measured | None:
-    """What was measured on the champion, where there is one and it was evaluated."""
-    if champion is None:
-        return None
-    with RegistryClient(settings.mlflow) as client:
-        tags = client.version(model, champion).tags
-    return Measured(version=champion, metrics=metrics_of(tags), facts=facts_of(tags)) if metrics_of(tags) else None
+def _champion(settings: Settings, model: str, version: str) -> ServableVersion | None:
+    """None where there is none, or where it is the version itself."""
+    champion = get_alias(model, CHAMPION, uri=settings.mlflow)
+    return None if champion in (None, version) else version_ref(model, champion, uri=settings.mlflow)
+
+
+def _measured(version: ServableVersion) -> Measured | None:
+    """None where it was not evaluated."""
+    metrics = metrics_of(version.tags)
+    return Measured(version=version.ref.version, metrics=metrics, facts=facts_of(version.tags)) if metrics else None
 
 
 def size_mb(directory: Path) -> float:

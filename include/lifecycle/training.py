@@ -119,6 +119,11 @@ def find_config(settings: Settings, name: str) -> Path:
     return found[name]
 
 
+def runs_root(settings: Settings) -> Path:
+    """Where the directories of all runs are."""
+    return settings.home.resolve() / "training"
+
+
 def run_directory(settings: Settings, run_id: str) -> Path:
     """A directory for an orchestrator's run id, whose signs a file system may not like."""
-    return settings.home.resolve() / "training" / re.sub(r"[^A-Za-z0-9._-]", "_", run_id)
+    return runs_root(settings) / re.sub(r"[^A-Za-z0-9._-]", "_", run_id)

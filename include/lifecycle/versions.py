@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from include.config import Settings
 from include.registry.client import RegistryClient
+from include.registry.tags import ServableVersion, servable
 
 METRIC_TAG = "atelier.eval."  #: prefix of the tags that hold one measurement each
 FACTS_TAG = "atelier.evaluation"  #: JSON: what the measurements were made on
@@ -21,6 +23,12 @@ def newest_version(client: RegistryClient, model: str) -> str:
     if not versions:
         raise LookupError(f"version: the registered model {model} has no version; run train_model first")
     return versions[0].version
+
+
+def version_or_newest(settings: Settings, model: str, version: str) -> ServableVersion:
+    """The version, the newest where none is named. Raises as :func:`newest_version` and :func:`~include.registry.aliases.version_ref`."""
+    with RegistryClient(settings.mlflow) as client:
+        return servable(client.version(model, version or newest_version(client, model)))
 
 
 def metrics_of(tags: Mapping[str, str]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -12,6 +11,7 @@ from include.contracts.dispatch import BatchKey, Lease, ModelRef
 from include.contracts.events import Lane, State
 from include.routing.catalog import version_for
 from include.scheduling.cell import Cell
+from include.scheduling.fair_queue import Fits
 from include.scheduling.fleet import Placing, Worker
 from include.scheduling.records import Entry, LeaseRecord, Phase, Shape
 from include.scheduling.store import Table
@@ -127,7 +127,10 @@ class Dispatcher:
         return route.champion, f"it {trouble} version {model.version} on trial, so champion {route.champion.version} renders"
 
     def _lease(self, head: Entry, model: ModelRef, worker: Worker, why: str, now: float) -> None:
-        batch, bound = self._batch(head, model, worker, now)
+        route = self._cell.catalog.route(head.shape[0])
+        canary = route.canary if route is not None else None
+        fits = None if route is None or canary is None else lambda other: version_for(route, other.id) is model
+        batch, bound = self._batch(head, model, worker, fits, now)
         lease = self._record(batch, model, worker, now)
         tasks = tuple(entry.task for entry in batch if entry.task is not None)
         key, key_text = _batch_key(model.key, head.shape)
@@ -150,9 +153,8 @@ class Dispatcher:
             )
         )
         decision = {"lease_id": lease.id, "why_worker": why, "batch_key": key_text, "batch_size": len(batch), "batch_bound": bound}
-        route = self._cell.catalog.route(head.shape[0])
-        if route is not None and route.canary is not None and _is_on_trial(model, route):
-            decision["canary_share"] = route.canary.share
+        if canary is not None and model is canary.challenger:
+            decision["canary_share"] = canary.share
         for entry in batch:
             self._announce(entry, batch, lease, decision, now)
 
@@ -170,12 +172,14 @@ class Dispatcher:
             trace={**decision, "shared_with": mine[:16]},
         )
 
-    def _batch(self, head: Entry, model: ModelRef, worker: Worker, now: float) -> tuple[list[Entry], str]:
-        """The head and what may render with it: its own lane first, then what waits longest in the others. And what bounded it."""
+    def _batch(self, head: Entry, model: ModelRef, worker: Worker, fits: Fits | None, now: float) -> tuple[list[Entry], str]:
+        """The head and what may render with it: its own lane first, then what waits longest in the others. And what bounded it.
+
+        :param fits: whether another request is to render on the version; None where all of the model's are, as there is no canary
+        """
         cell, lanes, batch = self._cell, self._cell.lanes, [head]
         at_most, bound = self._size_limit(head, model, worker)
         budget_s = cell.catalog.policy.batch_s - head.predicted_s
-        fits = self._same_version(head, model)
         self._serve(head, now, in_turn=True)
         while len(batch) < at_most:
             found = lanes.alike(head.shape, head.lane, worker.pool, budget_s, cell.catalog.policy.batch_s, fits)
@@ -188,13 +192,6 @@ class Dispatcher:
             self._serve(found, now, in_turn=False)
             batch.append(found)
         return batch, bound
-
-    def _same_version(self, head: Entry, model: ModelRef) -> Callable[[Entry], bool] | None:
-        """Whether another request is to render on the version; None where all of the model's are, as there is no canary."""
-        route = self._cell.catalog.route(head.shape[0])
-        if route is None or route.canary is None:
-            return None
-        return lambda other: version_for(route, other.id) is model
 
     def _size_limit(self, head: Entry, model: ModelRef, worker: Worker) -> tuple[int, str]:
         if head.alone:

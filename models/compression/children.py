@@ -26,6 +26,7 @@ from models.compression.base import Variant, VariantError
 from models.compression.directories import is_no_room, size_mb, verify, writing_directory
 from models.compression.known import VARIANTS
 from models.compression.plan import EXPLAINED, FIGURES, IMAGES, NO_ROOM, UNFIT, Figures, SweepPlan
+from models.compression.rendering import Renders
 
 
 def build(plan_json: str, name: str, reasons: str) -> None:
@@ -76,7 +77,7 @@ def measured(plan: SweepPlan, variant: Variant) -> tuple[Figures, np.ndarray]:
     verify(folder)
     began = time.perf_counter()
     pipeline = variant.load(folder, found.device)
-    render = _Renders(plan, variant.name, pipeline)
+    render = Renders(plan, variant.name, pipeline)
     render([0])
     load_s = time.perf_counter() - began
     starts = range(0, found.images, found.batch)
@@ -100,25 +101,6 @@ def measured(plan: SweepPlan, variant: Variant) -> tuple[Figures, np.ndarray]:
     return figures, images
 
 
-class _Renders:
-    """Images of the plan's prompts, each from a seed of its own, which is the same for all variants."""
-
-    def __init__(self, plan: SweepPlan, name: str, pipeline: Any) -> None:
-        self.found = plan.measurement
-        self.steps, self.guidance = plan.steps_of(name), plan.source_of(name).defaults.guidance
-        self.pipeline = pipeline
-
-    def __call__(self, items: Any) -> np.ndarray:
-        """``(N, H, W, 3)`` uint8 of the items, rendered together."""
-        found, items = self.found, list(items)
-        prompts = [found.prompts[item] for item in items]
-        conditioning = self.pipeline.encode(prompts, [""] * len(items), [self.guidance] * len(items))
-        state = self.pipeline.prepare(conditioning, [found.seed + item for item in items], found.width, found.height, self.steps)
-        while min(state.progress) < state.steps:
-            state = self.pipeline.step(state)
-        return np.stack([np.asarray(image.convert("RGB")) for image in self.pipeline.decode(state)])
-
-
 class _Others:
     """What other processes do meanwhile: on a busy machine times say little, and whoever reads them should know."""
 
@@ -137,7 +119,7 @@ class _Others:
         return total, total - times["idle"] - times.get("iowait", 0.0) - time.process_time()
 
 
-def _seconds(render: _Renders, item: int) -> float:
+def _seconds(render: Renders, item: int) -> float:
     began = time.perf_counter()
     render([item])
     return time.perf_counter() - began

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from models.compression.base import YES, Variant, VariantError
 from models.compression.directories import PIPELINE, link_tree
 from models.compression.kinds import ORIGINAL
 from models.compression.plan import SweepPlan
+from models.compression.rendering import Renders
 from models.compression.weights import record_golden
 from models.networks.hourglass_transformer import Block, HourglassTransformer2DModel
 from models.pipelines.loading import load_text_to_image
@@ -49,21 +49,11 @@ class Pruned(Variant):
         if kept < 1 or kept != int(kept):
             raise VariantError(f"mlp_ratio {network.config.mlp_ratio} can't lose {self.share:.0%} of it and stay a whole number")
         with recorded(network) as energies:
-            _render(pipeline, plan)
+            Renders(plan, ORIGINAL, pipeline).finished(range(min(CALIBRATION, len(plan.measurement.prompts))))
         smaller = pruned(network, energies, int(kept))
         link_tree(plan.original.directory, folder / PIPELINE, lambda path: path.parent.name != "network")
         smaller.save_pretrained(str(folder / PIPELINE / "network"), safe_serialization=True)
         record_golden(plan, folder)
-
-
-def _render(pipeline: Any, plan: SweepPlan) -> None:
-    defaults, found = plan.original.defaults, plan.measurement
-    prompts = list(found.prompts[:CALIBRATION])
-    conditioning = pipeline.encode(prompts, [""] * len(prompts), [defaults.guidance] * len(prompts))
-    seeds = [found.seed + index for index in range(len(prompts))]
-    state = pipeline.prepare(conditioning, seeds, found.width, found.height, plan.steps_of(ORIGINAL))
-    for _ in range(state.steps):
-        state = pipeline.step(state)
 
 
 @contextmanager

@@ -110,6 +110,11 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
+def one_a_caption(samples: Split, seed: int) -> dict[str, int]:
+    """First captions, each with the index of a sample that has it, in an order that the seed decides."""
+    return {samples.captions[index][0]: int(index) for index in epoch_order(len(samples), seed, 0)}
+
+
 def batch_indices(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
     """The samples of a step. A function of the step alone, so that a resumed run goes on in the middle of an epoch."""
     positions = np.arange(step * batch_size, (step + 1) * batch_size)

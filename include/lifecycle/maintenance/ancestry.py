@@ -16,7 +16,7 @@ from include.dataset.versions import MANIFEST
 from include.lifecycle import jobs
 from include.lifecycle.datasets import dataset_root, newest_name, versions
 from include.lifecycle.tracking import KEY, client_of, every_run
-from include.lifecycle.training import run_directory
+from include.lifecycle.training import run_directory, runs_root
 from include.lifecycle.versions import PROMOTION_TAG, ROLLBACK_TAG, facts_of
 from include.registry.aliases import CHAMPION
 from include.registry.client import ModelVersion, RegisteredModel, RegistryClient
@@ -26,6 +26,7 @@ from models.training.samples import read_manifest
 
 DATASET_VERSION = "atelier.dataset_version"
 PARENTS = ("atelier.parent", "atelier.compressed_from")  #: tags that name, as MODEL/VERSION, what a version was made from
+JOB_RUNS = "its job is running"  #: why a run's directory stays
 Key = tuple[str, str]  #: model and version
 
 
@@ -49,15 +50,16 @@ def find_needed(settings: Settings) -> Needed:
     client, root = client_of(settings), dataset_root(settings)
     digests = _names_by_digest(root)
     with RegistryClient(settings.mlflow) as registry:
-        every = {(model.name, version.version): version for model in registry.models() for version in registry.versions(model.name)}
-        for key, why in _served(settings, registry.models(), every):
+        models = registry.models()
+        every = {(model.name, version.version): version for model in models for version in registry.versions(model.name)}
+        for key, why in _served(settings, models, every):
             _add_version(needed, key, why, every, digests)
     for run in every_run(client, "attributes.status = 'RUNNING'"):
         needed.runs.setdefault(run.info.run_id, "MLflow has the run as running; end it there if it is not")
     for run_id, why in list(needed.runs.items()):
         _add_run(needed, settings, client, run_id, why)
     for directory in _running_jobs(settings):
-        needed.directories[directory] = "its job is running"
+        needed.directories[directory] = JOB_RUNS
         _add(needed.datasets, _dataset_of_job(directory), f"the job in {directory.name} reads it")
     _add(needed.datasets, newest_name(root), "it is the newest, by the pointer")
     _close_datasets(needed, root)
@@ -108,7 +110,7 @@ def _add_run(needed: Needed, settings: Settings, client: MlflowClient, run_id: s
 
 
 def _running_jobs(settings: Settings) -> Iterator[Path]:
-    for directory in (settings.home.resolve() / "training").glob("[!.]*"):
+    for directory in runs_root(settings).glob("[!.]*"):
         if directory.is_dir() and jobs.state(directory) is jobs.JobState.RUNNING:
             yield directory
 

@@ -9,34 +9,27 @@ from pathlib import Path
 
 from include.dataset.archive import EVENTS, RATINGS, REQUESTS
 from include.lifecycle.maintenance.context import Context
-from include.lifecycle.maintenance.files import age_of, remove_tree, size_of
-from include.lifecycle.maintenance.items import Item, Keeper, judged
+from include.lifecycle.maintenance.directories import DirectoryKeeper
+from include.lifecycle.maintenance.files import age_of, size_of
+from include.lifecycle.maintenance.items import Item, judged
 
 DAY = "day="  #: in front of a partition's date
 
 
-class ArchiveKeeper(Keeper):
+class ArchiveKeeper(DirectoryKeeper):
     """``TABLE/day=2026-01-31``. A day is as old as its end, or as what came to it late."""
 
     kind = "archive day"
 
     def __init__(self, context: Context) -> None:
-        self.context = context
-        self.root = context.settings.home.resolve() / "archive"
+        super().__init__(context, context.settings.home.resolve() / "archive")
 
     def items(self) -> Iterator[Item]:
         for table in (EVENTS, RATINGS, REQUESTS):
             for path in sorted((self.root / table).glob(f"{DAY}*")):
-                yield self._judged(path)
+                yield self.judge(path)
 
-    def item(self, name: str) -> Item | None:
-        path = self.root / name
-        return self._judged(path) if path.is_dir() else None
-
-    def remove(self, item: Item) -> None:
-        remove_tree(self.root / item.name, self.root)
-
-    def _judged(self, path: Path) -> Item:
+    def judge(self, path: Path) -> Item:
         limits, name = self.context.limits, path.relative_to(self.root).as_posix()
         needed = "a file in it is being written" if any(path.glob(".*")) else ""
         try:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from include.lifecycle import jobs
+from include.lifecycle.maintenance.ancestry import JOB_RUNS
 from include.lifecycle.maintenance.context import Context
+from include.lifecycle.maintenance.directories import DirectoryKeeper
 from include.lifecycle.maintenance.files import age_of, remove_tree, size_of
 from include.lifecycle.maintenance.items import Item, Keeper, StillNeededError, judged
+from include.lifecycle.training import runs_root
 from models.training.lock import LOCK, OWNER, RunLock, RunTakenError
 
 CHECKPOINTS = "checkpoints"  #: as in models.training.run, whose import loads PyTorch
@@ -16,28 +19,23 @@ CHECKPOINTS = "checkpoints"  #: as in models.training.run, whose import loads Py
 TIMELESS = frozenset({LOCK, OWNER, "job.lock"})
 
 
-class RunKeeper(Keeper):
+class RunKeeper(DirectoryKeeper):
     """Whole directories."""
 
     kind = "training run"
 
     def __init__(self, context: Context) -> None:
-        self.context = context
-        self.root = context.settings.home.resolve() / "training"
+        super().__init__(context, runs_root(context.settings))
 
     def items(self) -> Iterator[Item]:
         for path in sorted(self.root.glob("[!.]*")):
             if path.is_dir():
-                yield self._judged(path)
-
-    def item(self, name: str) -> Item | None:
-        path = self.root / name
-        return self._judged(path) if path.is_dir() else None
+                yield self.judge(path)
 
     def remove(self, item: Item) -> None:
         remove_locked(self.root / item.name, self.root / item.name, self.root)
 
-    def _judged(self, path: Path) -> Item:
+    def judge(self, path: Path) -> Item:
         limits = self.context.limits
         return judged(
             limits, self.kind, path.name, size_of(path), age_of(path, besides=TIMELESS), limits.run_days, needed_by(self.context, path)
@@ -51,7 +49,7 @@ class CheckpointKeeper(Keeper):
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.root = context.settings.home.resolve() / "training"
+        self.root = runs_root(context.settings)
 
     def items(self) -> Iterator[Item]:
         for path in sorted(self.root.glob(f"[!.]*/{CHECKPOINTS}")):
@@ -76,7 +74,7 @@ class CheckpointKeeper(Keeper):
 
 
 def needed_by(context: Context, run: Path) -> str:
-    return "its job is running" if jobs.state(run) is jobs.JobState.RUNNING else context.needed().directories.get(run, "")
+    return JOB_RUNS if jobs.state(run) is jobs.JobState.RUNNING else context.needed().directories.get(run, "")
 
 
 def remove_locked(run: Path, what: Path, trash: Path) -> None:
