@@ -30,11 +30,11 @@ $(ENV_STAMP): requirements.txt pyproject.toml
 	@echo "environment: $(VENV), with $$($(PYTHON) --version)"
 	@if command -v uv >/dev/null; then \
 		[ -x $(RUN) ] || uv venv --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV); \
-		uv pip install --python $(RUN) --require-hashes -r requirements.txt; \
+		uv pip install --python $(RUN) --require-hashes --compile-bytecode -r requirements.txt; \
 	else \
 		[ -x $(RUN) ] || $(PYTHON) -m venv $(VENV); \
 		$(RUN) -m pip install --quiet --disable-pip-version-check uv; \
-		$(RUN) -m uv pip install --python $(RUN) --require-hashes -r requirements.txt; \
+		$(RUN) -m uv pip install --python $(RUN) --require-hashes --compile-bytecode -r requirements.txt; \
 	fi
 	@{ command -v uv >/dev/null && uv=uv || uv="$(RUN) -m uv"; $$uv pip install --python $(RUN) --no-deps --no-build-isolation -e .; }
 	@touch $@
@@ -71,8 +71,16 @@ NAME ?= gateway
 logs: env ## Follow a service's log: make logs NAME=worker-0
 	@$(ATELIER) logs $(NAME) -f
 
-test: env jars native ## Run all tests: unit, contract, integration, end to end
+# The demo in small measures itself, so it runs when the others are through, and also where one of them failed.
+test: env jars native ## Run all tests: unit, contract, integration, end to end; or those that ARGS names
+ifdef ARGS
 	$(RUN) -m pytest $(ARGS)
+else
+	failed=0; \
+	$(RUN) -m pytest -n 2 tests/unit tests/contract tests/integration || failed=1; \
+	$(RUN) -m pytest tests/e2e || failed=1; \
+	exit $$failed
+endif
 
 check: env ## Lint, format, types, import direction
 	$(RUN) -m ruff check .

@@ -21,6 +21,9 @@ from flink_jobs.submission import JOB_NAME, job_configuration
 from include.config import Settings, settings
 from include.contracts import topics
 
+#: Nobody waits for a batch request as it comes; the broker may collect some first.
+BATCH_WAIT_MS = 8
+
 
 def define_workflow(
     realtime: DataStream, batch: DataStream, workers: DataStream, control: DataStream, options: functions.RouterOptions
@@ -58,7 +61,8 @@ def build(env: StreamExecutionEnvironment, config: Settings, pools: tuple[str, .
     """Sources and the sink around :func:`define_workflow`."""
 
     def read(topic: str) -> DataStream:
-        source = kafka_source(config.bootstrap, config.topic_prefix + topic, config.router_group, from_start=topic == topics.CONTROL)
+        name, wait_ms = config.topic_prefix + topic, BATCH_WAIT_MS if topic == topics.BATCH else 0
+        source = kafka_source(config.bootstrap, name, config.router_group, from_start=topic == topics.CONTROL, wait_ms=wait_ms)
         return env.from_source(source, WatermarkStrategy.no_watermarks(), topic).uid(f"source-{topic}")
 
     realtime, batch, workers, control = (read(topic) for topic in (topics.REALTIME, topics.BATCH, topics.WORKERS, topics.CONTROL))
@@ -70,13 +74,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pools", default="", help="comma-separated pools of the cell; without it, the configured one")
     pools = tuple(filter(None, parser.parse_args().pools.split(",")))
-    configuration = Configuration()
-    for key, value in job_configuration().items():
+    config, configuration = settings(), Configuration()
+    for key, value in job_configuration(config.checkpoint_s).items():
         configuration.set_string(key, value)
     env = StreamExecutionEnvironment.get_execution_environment(configuration)
     # One cell is one key: more parallel instances would only idle. Scale is more cells.
     env.set_parallelism(1)
-    build(env, settings(), pools)
+    build(env, config, pools)
     env.execute(JOB_NAME)
 
 

@@ -11,7 +11,7 @@ from include.config import PROJECT_ROOT, Settings
 JOB_NAME = "route_requests"
 
 
-def job_configuration() -> dict[str, str]:
+def job_configuration(checkpoint_s: float) -> dict[str, str]:
     """What this job asks of Flink whatever the cluster's own configuration says."""
     return {
         "python.execution-mode": "thread",
@@ -20,8 +20,8 @@ def job_configuration() -> dict[str, str]:
         "python.pythonpath": os.pathsep.join((sysconfig.get_paths()["purelib"], str(PROJECT_ROOT))),
         "python.fn-execution.bundle.size": "1",
         "execution.buffer-timeout.interval": "0ms",
-        "execution.checkpointing.interval": "1s",
-        "execution.checkpointing.min-pause": "500ms",
+        "execution.checkpointing.interval": f"{round(1000 * checkpoint_s)}ms",
+        "execution.checkpointing.min-pause": f"{round(500 * checkpoint_s)}ms",
         # The barrier of an unaligned checkpoint overtakes the batch requests that are held before the scheduler; see docs/decisions/0008.
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.unaligned.enabled": "true",

@@ -55,6 +55,13 @@ class Settings(BaseSettings):
         "", description="The cell's further pools, comma-separated, such as edge.", pattern=r"^([A-Za-z0-9._-]+(,|$))*$"
     )
     lease_s: float = Field(30.0, gt=0, description="Seconds a lease lasts unless progress renews it.")
+    checkpoint_s: float = Field(
+        5.0,
+        ge=0.1,
+        le=600,
+        description="Seconds between two checkpoints of the router. After a failure it does again what it did since the last one; each "
+        "takes time from the requests of that moment.",
+    )
     max_attempts: int = Field(3, ge=1, le=20, description="Attempts before a request fails into dead letters.")
     model_cache_gb: float = Field(20.0, gt=0, description="Gigabytes of fetched model files kept on this machine; those in use always are.")
     model_memory_gb: float = Field(

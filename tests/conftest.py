@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from include.config import Settings
-from include.platform.airflow import airflow_services, prepare_airflow
 from include.platform.flink import jobmanager_service, taskmanager_service
 from include.platform.kafka import create_topics, delete_topics, kafka_service
 from include.platform.mlflow import mlflow_service
-from tests.support.airflow import AirflowEnvironment, AirflowServer
+from tests.support.distribution import ByService, in_order_of_weight
 from tests.support.flink_cluster import FlinkCluster
+from tests.support.s3 import S3Server, s3_server_at
 from tests.support.services import free_settings, running
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByService:
+    """Of a run on several processes, such as that of ``make test``."""
+    return ByService(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        in_order_of_weight(items)
 
 
 @pytest.fixture(scope="session")
@@ -63,14 +75,7 @@ def mlflow_server(service_settings: Settings) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def airflow_env(service_settings: Settings) -> AirflowEnvironment:
-    """A migrated Airflow home over this repository's dags/ and plugins/, without running processes."""
-    prepare_airflow(service_settings)
-    return AirflowEnvironment(service_settings)
-
-
-@pytest.fixture(scope="session")
-def airflow_server(airflow_env: AirflowEnvironment) -> Iterator[AirflowServer]:
-    """All four processes of Airflow; DAG runs are started through its REST API."""
-    with running(airflow_env.settings, *airflow_services(airflow_env.settings)):
-        yield AirflowServer(airflow_env.settings)
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server over a directory."""
+    with s3_server_at(tmp_path_factory.mktemp("s3")) as server:
+        yield server

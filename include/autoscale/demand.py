@@ -13,7 +13,8 @@ from include.contracts.requests import ServiceClass
 from include.contracts.workers import AnyWorkerMessage, Credit, Goodbye, Hello
 
 RATE_TAU_S = 60.0  #: seconds in which an arrival's weight in the rate falls to 1/e; Knative's stable window is as long
-PANIC_TAU_S, PANIC = 6.0, 2.0  #: its panic window and threshold: a burst that is so many times the stable rate counts at once
+PANIC_TAU_S, PANIC = 6.0, 2.0  #: its panic window and threshold: so many times the stable rate is a burst
+BELIEVED_S = 10.0  #: a burst that has lasted so long counts in full: what comes at once is over for the panic window by then
 USE_TAU_S = 20.0  #: the same for a worker's utilisation
 SILENT_S = 15.0  #: a worker not heard for so long does not count
 TOLD_S = 60.0  #: for so long counts what the scheduler told of its queue and we had not seen
@@ -62,18 +63,33 @@ class _Rate:
 
 @dataclass(slots=True)
 class _Arrivals:
-    """The stable rate, or the one of the last seconds where that is far higher."""
+    """The stable rate, and a burst on top of it.
+
+    Many requests at once are that much work, and not the first second of a flood: a burst counts for more the longer it has lasted, and is
+    taken to last as much longer as it has by now.
+    """
 
     stable: _Rate = field(default_factory=_Rate)
     recent: _Rate = field(default_factory=lambda: _Rate(tau_s=PANIC_TAU_S))
+    burst_since: float | None = None
 
     def add(self, seconds: float, now: float) -> None:
         self.stable.add(seconds, now)
         self.recent.add(seconds, now)
+        self._look(now)
 
-    def read(self, now: float) -> float:
-        stable, recent = self.stable.read(now), self.recent.read(now)
-        return recent if recent >= PANIC * stable else stable
+    def burst(self, now: float) -> tuple[float, float]:
+        """Device seconds a second that it is above the stable rate, and for how many seconds it has been."""
+        self._look(now)
+        if self.burst_since is None:
+            return 0.0, 0.0
+        return self.recent.read(now) - self.stable.read(now), now - self.burst_since
+
+    def _look(self, now: float) -> None:
+        if self.recent.read(now) < PANIC * self.stable.read(now):
+            self.burst_since = None
+        elif self.burst_since is None:
+            self.burst_since = now
 
 
 @dataclass(slots=True)
@@ -255,9 +271,17 @@ class DemandTracker:
         return [self._demand(group, *waiting.get(group, (0.0, now)), now) for group in self._rates.keys() | waiting.keys()]
 
     def _demand(self, group: _Group, waiting_s: float, oldest_at: float, now: float) -> Demand:
-        rate, factor = self._rates[group].read(now) if group in self._rates else 0.0, self._truth.factor(now)
-        oldest_s = max(0.0, now - oldest_at)
-        return Demand(lane=group[0], pools=group[1], waiting_s=waiting_s * factor, oldest_s=oldest_s, rate=rate * factor)
+        arrivals, factor = self._rate(group), self._truth.factor(now)
+        burst, lasted_s = arrivals.burst(now)
+        return Demand(
+            lane=group[0],
+            pools=group[1],
+            waiting_s=waiting_s * factor,
+            oldest_s=max(0.0, now - oldest_at),
+            rate=arrivals.stable.read(now) * factor,
+            burst=burst * min(1.0, lasted_s / BELIEVED_S) * factor,
+            surge_s=burst * lasted_s * factor,
+        )
 
     def _pool(self, pool: str, found: PoolNow, now: float) -> PoolNow:
         heard = {name: worker for name, worker in self._workers.items() if worker.pool == pool and worker.slots}

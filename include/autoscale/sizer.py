@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, inf
 
 from include.autoscale.rules import PoolScaling
@@ -39,6 +39,19 @@ class _Memory:
     changed_at: float = -inf
     waits_since: float | None = None  #: how long workers have been starting without one coming
     running: int = 0
+    asked_at: deque[float] = field(default_factory=deque)  #: for each worker that is starting, the first one first
+
+    def coming_in_s(self, now: PoolNow, start_s: float, at: float) -> tuple[float, ...]:
+        """When those that are starting will be there; of some that were asked for before this memory began nothing is known."""
+        while len(self.asked_at) > now.starting:
+            self.asked_at.popleft()  # the one asked for first is the one that came
+        return tuple(min(start_s, max(0.0, asked_at + start_s - at)) for asked_at in self.asked_at)
+
+    def ask(self, before: int, after: int, at: float) -> None:
+        """Workers are asked for, or those asked for last are taken back."""
+        self.asked_at.extend([at] * (after - before))
+        for _ in range(min(before - after, len(self.asked_at))):
+            self.asked_at.pop()
 
     def most_wanted(self, count: int, now: float, window_s: float) -> int:
         """The most that was wanted in the window, this count included."""
@@ -69,6 +82,8 @@ class Sizer:
         """One decision a pool of the rules, in their order."""
         pools = {pool: snapshot.pools.get(pool, PoolNow()) for pool in rules}
         refused = {pool for pool, rule in rules.items() if self._is_refused(pool, pools[pool], rule, snapshot.at)}
+        pools = {pool: self._with_coming(pool, now, rules[pool], snapshot.at) for pool, now in pools.items()}
+        snapshot = replace(snapshot, pools=pools)
         most = {pool: rule.max_workers for pool, rule in rules.items()}
         needs = share_out(snapshot, rules, most)
         if refused:
@@ -87,6 +102,9 @@ class Sizer:
         memory.running = now.running
         return memory.waits_since is not None and at - memory.waits_since > REFUSED_AFTER_STARTS * rule.start_s
 
+    def _with_coming(self, pool: str, now: PoolNow, rule: PoolScaling, at: float) -> PoolNow:
+        return replace(now, coming_in_s=self._memory[pool].coming_in_s(now, rule.start_s, at))
+
     def _decide(self, pool: str, need: Need, now: PoolNow, rule: PoolScaling, at: float) -> Decision:
         memory = self._memory[pool]
         wanted, why = want(need, now, rule)
@@ -97,6 +115,7 @@ class Sizer:
             after, why = self._down(memory, wanted, most, now, rule, at, why)
         if after != now.total:
             memory.changed_at = at
+            memory.ask(now.total, after, at)
         return Decision(
             pool=pool,
             at=at,
@@ -105,7 +124,7 @@ class Sizer:
             reason=why,
             now=now,
             waiting_s=sum(one.waiting_s for one in need.demands),
-            rate=sum(one.rate for one in need.demands),
+            rate=sum(one.rate + one.burst for one in need.demands),
         )
 
     def _down(self, memory: _Memory, wanted: int, most: int, now: PoolNow, rule: PoolScaling, at: float, why: str) -> tuple[int, str]:

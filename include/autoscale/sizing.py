@@ -27,10 +27,13 @@ class Demand:
     pools: frozenset[str] = frozenset()  #: empty means every pool
     waiting_s: float = 0.0
     oldest_s: float = 0.0  #: how long the oldest that waits has waited, in seconds
-    rate: float = 0.0  #: arriving, in device seconds a second
+    rate: float = 0.0  #: arriving in the long run, in device seconds a second
+    burst: float = 0.0  #: arriving beyond that just now, as far as it is believed
+    surge_s: float = 0.0  #: device seconds that the burst is still to bring
 
     def part(self, share: float) -> Demand:
-        return replace(self, waiting_s=self.waiting_s * share, rate=self.rate * share)
+        scaled = {name: getattr(self, name) * share for name in ("waiting_s", "rate", "burst", "surge_s")}
+        return replace(self, **scaled)
 
     @property
     def is_nothing(self) -> bool:
@@ -43,6 +46,7 @@ class PoolNow:
 
     running: int = 0  #: workers that take work
     starting: int = 0  #: asked for, not rendering yet
+    coming_in_s: tuple[float, ...] = ()  #: when those will render, in seconds from now, as far as it is known; else a whole start from now
     draining: int = 0  #: on their way out
     busy: int = 0  #: running ones that hold a lease
     utilisation: float | None = None  #: mean share of their time that the running ones rendered lately
@@ -82,7 +86,7 @@ class Need:
 
 def needed(demands: Sequence[Demand], now: PoolNow, rule: PoolScaling, objectives: Mapping[Lane, float]) -> Need:
     """The larger of what keeps up with arrivals at the target utilisation, and what clears each lane's backlog within its objective."""
-    rate = sum(one.rate for one in demands)
+    rate = sum(one.rate + one.burst for one in demands)
     found = Need(workers=rate / rule.target, why=f"{rate:.2f} device seconds arrive a second, for workers at {100 * rule.target:.0f} %")
     if rate < NEGLIGIBLE:
         found = Need()
@@ -96,8 +100,8 @@ def needed(demands: Sequence[Demand], now: PoolNow, rule: PoolScaling, objective
 def _for_backlog(lane: Lane, demands: Sequence[Demand], now: PoolNow, rule: PoolScaling, objective_s: float) -> Need | None:
     """Workers that clear a lane, and those served before it, while more arrives; None where nothing waits in it.
 
-    Running workers serve from now on, others only once they have started. The time to clear it ends with the objective of its oldest, but
-    a worker gets at least as long as its start takes: to start one for less would cost more than it brings.
+    The time to clear it ends with the objective of its oldest, but a worker gets at least as long as its start takes: to start one for less
+    would cost more than it brings.
     """
     ahead = [one for one in demands if list(Lane).index(one.lane) <= list(Lane).index(lane)]
     oldest_s = max((one.oldest_s for one in ahead if one.lane is lane and one.waiting_s > NEGLIGIBLE), default=None)
@@ -105,11 +109,23 @@ def _for_backlog(lane: Lane, demands: Sequence[Demand], now: PoolNow, rule: Pool
         return None
     waiting_s = sum(one.waiting_s for one in ahead)
     within_s = max(objective_s - oldest_s, rule.start_s + max(rule.start_s, LEAST_DRAIN_S))
-    work_s = now.in_flight_s + waiting_s + within_s * sum(one.rate for one in ahead)
-    lacking_s = work_s - now.running * within_s
-    workers = now.running + lacking_s / (within_s - rule.start_s) if lacking_s > 0 else work_s / within_s
+    work_s = now.in_flight_s + waiting_s + sum(within_s * one.rate + one.surge_s for one in ahead)
     words = f"{waiting_s:.1f} device seconds wait up to lane {lane}, the oldest for {oldest_s:.1f} of {objective_s:g} s"
-    return Need(workers=workers, why=f"{words}; to be gone in {within_s:.0f} s")
+    return Need(workers=_workers_for(work_s, within_s, now, rule), why=f"{words}; to be gone in {within_s:.0f} s")
+
+
+def _workers_for(work_s: float, within_s: float, now: PoolNow, rule: PoolScaling) -> float:
+    """So many do the work in time: those that run serve from now on, those that are starting once they come, others after a whole start."""
+    if work_s <= now.running * within_s:
+        return work_s / within_s
+    workers, left_s = float(now.running), work_s - now.running * within_s
+    unknown = now.starting - len(now.coming_in_s)
+    for coming_in_s in sorted((*now.coming_in_s, *[rule.start_s] * unknown)):
+        brings_s = within_s - coming_in_s
+        if left_s <= brings_s:
+            return workers + left_s / brings_s
+        workers, left_s = workers + 1, left_s - brings_s
+    return workers + left_s / (within_s - rule.start_s)
 
 
 def share_out(snapshot: Snapshot, rules: Mapping[str, PoolScaling], limits: Mapping[str, int]) -> dict[str, Need]:

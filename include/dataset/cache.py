@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import kornia_rs
 import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,7 +46,7 @@ _REJECTS = ".rejects"
 
 def stage_key(config: DatasetConfig) -> str:
     """Names everything that decides what becomes of an image's bytes, the libraries that decode and encode them included."""
-    libraries = {"pillow": PIL.__version__, "resvg": str(getattr(resvg_py, "__version__", ""))}
+    libraries = {"pillow": PIL.__version__, "kornia": kornia_rs.__version__, "resvg": str(getattr(resvg_py, "__version__", ""))}
     return digest_of([CODE_VERSION, libraries, config.model_dump(mode="json", include=set(IMAGE_FIELDS))])[:16]
 
 

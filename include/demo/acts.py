@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 from rich.console import Console
 
+from include.demo.airflow_runs import BegunRun
 from include.demo.burst import default_route, run_burst
 from include.demo.burst_judging import faults_of, high_lane
 from include.demo.burst_plan import BurstSize, Capacity, measure_capacity
@@ -18,19 +21,25 @@ from include.demo.traffic import check_gateway_images, run_traffic
 from include.demo.worker_acts import play_worker_acts
 from include.demo.worker_figures import acts_in_words
 from include.demo.worker_judging import worker_faults
+from include.platform.startup import Startup
 from include.storage import open_store
 
 FIRST_SEED, SECOND_SEED = 1, 2
+#: Of prepare_dataset: these services run it, or it writes there.
+PREPARATION_NEEDS = ("mlflow", "airflow-api-server", "airflow-scheduler", "airflow-dag-processor")
 
 
 def play(outcome: Outcome, console: Console) -> None:
     """Fills the outcome as far as it gets. Raises what made a step fail."""
-    _bring_up(outcome)
+    dataset = _bring_up(outcome, console)
     lifecycle = Lifecycle(outcome.settings, outcome.options, console)
+    _prepare_dataset(outcome, lifecycle, dataset)
     _make_first_version(outcome, lifecycle)
+    second = lifecycle.begin_training(outcome.dataset_facts()["version"], outcome.options.second_steps, SECOND_SEED)
+    _promote_first_version(outcome, lifecycle)
+    _make_second_version(outcome, lifecycle, second)
     if outcome.options.variants:
         _compress(outcome, lifecycle)
-    _make_second_version(outcome, lifecycle)
     with Observer(outcome.settings) as observer, Sender(outcome.settings) as sender:
         _await_service(outcome, observer, outcome.versions[0].version)
         _send_traffic(outcome, observer, sender, console)
@@ -41,33 +50,47 @@ def play(outcome: Outcome, console: Console) -> None:
         _try_workers(outcome, observer, sender, console)
 
 
-def _bring_up(outcome: Outcome) -> None:
+def _bring_up(outcome: Outcome, console: Console) -> Future[BegunRun]:
+    """The dataset's run, which begins as soon as Airflow and MLflow are up: it needs nobody else."""
     from include.platform.bring_up import bring_up
     from include.platform.preflight import main as preflight
 
-    with outcome.steps.step("Check the machine, start every service"):
+    def begin_dataset(startup: Startup) -> BegunRun:
+        startup.await_healthy(PREPARATION_NEEDS)
+        lifecycle = Lifecycle(outcome.settings, outcome.options, console)
+        lifecycle.wait_ready()
+        return lifecycle.begin_dataset()
+
+    begun: list[Future[BegunRun]] = []
+    with outcome.steps.step("Check the machine, start every service"), ThreadPoolExecutor(1, thread_name_prefix="demo-dataset") as pool:
         if preflight(["--ports"]):
             raise StepFailedError("the machine is not ready; the lines above say what is missing")
-        if bring_up():
+        if bring_up(lambda startup: begun.append(pool.submit(begin_dataset, startup))):
             raise StepFailedError("not every service is healthy; `atelier status` shows which, `atelier logs NAME` why")
+    return begun[0]
+
+
+def _prepare_dataset(outcome: Outcome, lifecycle: Lifecycle, begun: Future[BegunRun]) -> None:
+    with outcome.steps.step("Prepare the dataset, begun while services started (Airflow: prepare_dataset)") as step:
+        outcome.dataset = lifecycle.finish(begun.result())
+        facts = outcome.dataset_facts()
+        step.note = f"{facts['version']}: {', '.join(f'{count} {split}' for split, count in facts['counts'].items())}"
 
 
 def _make_first_version(outcome: Outcome, lifecycle: Lifecycle) -> None:
     steps, options = outcome.steps, outcome.options
-    with steps.step("Prepare the dataset (Airflow: prepare_dataset)") as step:
-        lifecycle.wait_ready()
-        outcome.dataset = lifecycle.prepare_dataset()
-        facts = outcome.dataset_facts()
-        step.note = f"{facts['version']}: {', '.join(f'{count} {split}' for split, count in facts['counts'].items())}"
     with steps.step("Train a model (Airflow: train_model)") as step:
-        training = lifecycle.train(facts["version"], options.train_steps, FIRST_SEED)
+        training = lifecycle.finish(lifecycle.begin_training(outcome.dataset_facts()["version"], options.train_steps, FIRST_SEED))
         step.note = f"version {training.result['version']} after {options.train_steps} optimizer steps"
     with steps.step("Measure it (Airflow: evaluate_model)") as step:
         version = lifecycle.evaluate(training)
         outcome.versions.append(version)
         step.note = ", ".join(f"{name} {value:.3g}" for name, value in list(version.metrics.items())[:3])
-    with steps.step("Promote it, with a person's approval (Airflow: promote_model)") as step:
-        promotion = lifecycle.promote(version.version, "the demo's first version")
+
+
+def _promote_first_version(outcome: Outcome, lifecycle: Lifecycle) -> None:
+    with outcome.steps.step("Promote it, with a person's approval, while the second version trains (Airflow: promote_model)") as step:
+        promotion = lifecycle.promote(outcome.versions[0].version, "the demo's first version")
         outcome.promotions.append(promotion)
         move = promotion.run.result
         step.note = f"champion is version {move['version']}, was {move['previous'] or 'none'}"
@@ -107,10 +130,9 @@ def _send_traffic(outcome: Outcome, observer: Observer, sender: Sender, console:
         )
 
 
-def _make_second_version(outcome: Outcome, lifecycle: Lifecycle) -> None:
+def _make_second_version(outcome: Outcome, lifecycle: Lifecycle, training: BegunRun) -> None:
     with outcome.steps.step("Make a second version (Airflow: train_model, evaluate_model)") as step:
-        training = lifecycle.train(outcome.dataset_facts()["version"], outcome.options.second_steps, SECOND_SEED)
-        outcome.versions.append(lifecycle.evaluate(training))
+        outcome.versions.append(lifecycle.evaluate(lifecycle.finish(training)))
         step.note = f"version {outcome.versions[-1].version}"
 
 

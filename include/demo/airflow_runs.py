@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +19,14 @@ PARSE_TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class BegunRun:
+    dag_id: str
+    run_id: str
+    result_of: str  #: the task whose return value is wanted
+    began: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinishedRun:
     dag_id: str
     run_id: str
@@ -29,9 +37,9 @@ class FinishedRun:
 class Watch:
     """The newest progress of a run, for the live view."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: float) -> None:
         self.progress: Progress | None = None
-        self.started = time.monotonic()
+        self.started = started
 
     def note(self, progress: Progress) -> None:
         self.progress = progress
@@ -66,25 +74,23 @@ def wait_until_parsed(api: AirflowApi, dag_ids: tuple[str, ...]) -> None:
         time.sleep(0.5)
 
 
-def run_dag(
-    api: AirflowApi,
-    console: Console,
-    dag_id: str,
-    conf: Mapping[str, Any],
-    *,
-    run_id: str,
-    result_of: str,
-    timeout_s: float,
-    meanwhile: Callable[[], None] = lambda: None,
+def begin_dag(api: AirflowApi, dag_id: str, conf: Mapping[str, Any], *, run_id: str, result_of: str) -> BegunRun:
+    """Triggers a DAG. Raises :class:`StepFailedError` where Airflow refuses."""
+    try:
+        api.trigger(dag_id, conf, run_id=run_id)
+    except AirflowError as error:
+        raise StepFailedError(f"{dag_id}: {error}") from error
+    return BegunRun(dag_id=dag_id, run_id=run_id, result_of=result_of)
+
+
+def follow_dag(
+    api: AirflowApi, console: Console, begun: BegunRun, *, timeout_s: float, meanwhile: Callable[[], None] = lambda: None
 ) -> FinishedRun:
-    """Triggers a DAG and waits for its success.
+    """Shows a run until its success. Raises :class:`StepFailedError` with the end of the failed task's log.
 
-    :param result_of: the task whose return value is wanted
     :param meanwhile: called at each look at the run
-
-    Raises :class:`StepFailedError` with the end of the failed task's log.
     """
-    watch = Watch()
+    watch = Watch(begun.began)
 
     def look(progress: Progress) -> None:
         watch.note(progress)
@@ -92,9 +98,8 @@ def run_dag(
 
     try:
         with shown(console, watch.view, watch.line):
-            api.trigger(dag_id, conf, run_id=run_id)
-            api.wait(dag_id, run_id, timeout_s=timeout_s, poll_s=1.0, on_progress=look)
-        result = api.xcom(dag_id, run_id, result_of)
+            api.wait(begun.dag_id, begun.run_id, timeout_s=timeout_s, poll_s=1.0, on_progress=look)
+        result = api.xcom(begun.dag_id, begun.run_id, begun.result_of)
     except (AirflowError, TimeoutError) as error:
-        raise StepFailedError(f"{dag_id}: {error}") from error
-    return FinishedRun(dag_id=dag_id, run_id=run_id, seconds=time.monotonic() - watch.started, result=result)
+        raise StepFailedError(f"{begun.dag_id}: {error}") from error
+    return FinishedRun(dag_id=begun.dag_id, run_id=begun.run_id, seconds=time.monotonic() - begun.began, result=result)

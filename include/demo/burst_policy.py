@@ -22,7 +22,7 @@ LARGE = 3.0
 BOUNDS_S = {Lane.HIGH: 4.0, Lane.NORMAL: 7.0, Lane.LOW: 4.0}
 #: Once they moved by what the low lane can borrow, the high lane can still have half of the time, which is all that the burst asks of it.
 FLOORS = {Lane.HIGH: 0.5, Lane.NORMAL: 0.15, Lane.LOW: 0.12}
-OBJECTIVES_S = {Lane.HIGH: 8.0, Lane.NORMAL: 10.0, Lane.LOW: 10.0}
+OBJECTIVES_S = {Lane.HIGH: 5.0, Lane.NORMAL: 7.0, Lane.LOW: 7.0}
 DEGRADE_FROM = 0.3
 #: What a free tenant may use, as a share of all workers; saved up for so many seconds.
 FREE_RATE, FREE_SAVED_S = 0.3, 4.0

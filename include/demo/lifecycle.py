@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from include.config import Settings
-from include.demo.airflow_runs import FinishedRun, run_dag, wait_until_parsed
+from include.demo.airflow_runs import BegunRun, FinishedRun, begin_dag, follow_dag, wait_until_parsed
 from include.demo.approval import Approval, Approver
 from include.demo.options import DemoOptions
 from include.lifecycle.airflow_api import AirflowApi
@@ -45,7 +45,7 @@ class Promotion:
 
 
 class Lifecycle:
-    """Every method is one or two DAG runs and raises :class:`StepFailedError` where one fails."""
+    """Every method is a DAG run, or the beginning of one, and raises :class:`StepFailedError` where it fails."""
 
     def __init__(self, settings: Settings, options: DemoOptions, console: Console) -> None:
         self._settings = settings
@@ -56,11 +56,11 @@ class Lifecycle:
     def wait_ready(self) -> None:
         wait_until_parsed(self._api, DAGS)
 
-    def prepare_dataset(self) -> FinishedRun:
+    def begin_dataset(self) -> BegunRun:
         conf = {"source": "openmoji", "shard_size": self._options.shard_size, "limit": self._options.dataset_limit}
-        return self._run("prepare_dataset", conf, "publish")
+        return self._begin("prepare_dataset", conf, "publish")
 
-    def train(self, dataset_version: str, steps: int, seed: int) -> FinishedRun:
+    def begin_training(self, dataset_version: str, steps: int, seed: int) -> BegunRun:
         conf = {
             "model": self._settings.model_name,
             "dataset_version": dataset_version,
@@ -69,36 +69,34 @@ class Lifecycle:
             "max_steps": steps,
             "seed": seed,
         }
-        return self._run("train_model", conf, "register", f"-{seed}")
+        return self._begin("train_model", conf, "register", f"-{seed}")
 
     def evaluate(self, training: FinishedRun) -> Version:
         version = str(training.result["version"])
         conf = {"model": self._settings.model_name, "version": version}
         options = {"prompts": self._options.eval_prompts, "steps": self._options.eval_steps}
-        evaluation = self._run("evaluate_model", {**conf, **options}, "evaluate", f"-{version}")
+        evaluation = self.finish(self._begin("evaluate_model", {**conf, **options}, "evaluate", f"-{version}"))
         return Version(version=version, training=training, evaluation=evaluation)
 
     def compress(self, version: str) -> FinishedRun:
         conf = {"model": self._settings.model_name, "version": version, "variants": list(self._options.variants)}
-        return self._run("compress_model", {**conf, **SWEEP}, "report", f"-{version}")
+        return self.finish(self._begin("compress_model", {**conf, **SWEEP}, "report", f"-{version}"))
 
     def promote(self, version: str, why: str) -> Promotion:
         """Through the gate, a person's approval and, where there is a champion, a canary."""
         conf = {"model": self._settings.model_name, "version": version, "why": why, **ALLOWANCE, **CANARY}
-        run_id = self._run_id(f"-{version}")
-        approver = Approver(self._api, self._settings.airflow, "promote_model", run_id, self._say)
-        run = self._run("promote_model", conf, "promote", f"-{version}", approver.look)
-        return Promotion(run=run, approvals=tuple(approver.given), verdict=str(self._api.xcom("promote_model", run_id, "canary")))
+        begun = self._begin("promote_model", conf, "promote", f"-{version}")
+        approver = Approver(self._api, self._settings.airflow, begun.dag_id, begun.run_id, self._say)
+        run = self.finish(begun, approver.look)
+        return Promotion(run=run, approvals=tuple(approver.given), verdict=str(self._api.xcom(begun.dag_id, begun.run_id, "canary")))
 
-    def _run(
-        self, dag_id: str, conf: dict[str, Any], result_of: str, suffix: str = "", meanwhile: Callable[[], None] = lambda: None
-    ) -> FinishedRun:
-        run_id, timeout_s = self._run_id(suffix), self._options.dag_timeout_s
-        self._console.print(f"   {self._settings.airflow}/dags/{dag_id}/runs/{run_id}", style="dim", highlight=False)
-        return run_dag(self._api, self._console, dag_id, conf, run_id=run_id, result_of=result_of, timeout_s=timeout_s, meanwhile=meanwhile)
+    def finish(self, begun: BegunRun, meanwhile: Callable[[], None] = lambda: None) -> FinishedRun:
+        """Shows the run until its end."""
+        self._console.print(f"   {self._settings.airflow}/dags/{begun.dag_id}/runs/{begun.run_id}", style="dim", highlight=False)
+        return follow_dag(self._api, self._console, begun, timeout_s=self._options.dag_timeout_s, meanwhile=meanwhile)
 
-    def _run_id(self, suffix: str) -> str:
-        return f"demo-{self._options.run}{suffix}"
+    def _begin(self, dag_id: str, conf: dict[str, Any], result_of: str, suffix: str = "") -> BegunRun:
+        return begin_dag(self._api, dag_id, conf, run_id=f"demo-{self._options.run}{suffix}", result_of=result_of)
 
     def _say(self, line: str) -> None:
         self._console.print(f"   {line}", highlight=False, markup=False)

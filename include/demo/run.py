@@ -17,11 +17,11 @@ def main(
     out: Annotated[Path, typer.Option(help="Where index.html, report.json and the images go.")] = Path("demo"),
     requests: Annotated[int, typer.Option(min=25, help="Requests in all, about twenty bad ones included.")] = 60,
     limit: Annotated[int | None, typer.Option(min=10, help="Only so many files of the dataset.")] = None,
-    train_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the first version.")] = 30,
-    second_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the version that is taken back.")] = 12,
+    train_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the first version.")] = 24,
+    second_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the version that is taken back.")] = 8,
     eval_prompts: Annotated[int, typer.Option(min=4, help="Captions that an evaluation renders.")] = 32,
     variants: Annotated[str, typer.Option(help="Compressed variants to measure, with commas between; empty: none.")] = "bf16,openvino-bf16",
-    burst_seconds: Annotated[float, typer.Option(min=0, max=600, help="How long five times the capacity is sent; 0 leaves it out.")] = 15.0,
+    burst_seconds: Annotated[float, typer.Option(min=0, max=600, help="How long five times the capacity is sent; 0 leaves it out.")] = 10.0,
 ) -> None:
     """Run the whole lifecycle and write demo/index.html and demo/report.json."""
     sizes = {"dataset_limit": limit, "train_steps": train_steps, "second_steps": second_steps, "eval_prompts": eval_prompts}

@@ -6,6 +6,7 @@ The sections follow Mitchell et al. (2019), Model Cards for Model Reporting.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+SUMMARY_TAG = "atelier.compression"  #: on a version: JSON, what the newest sweep over it found
 TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN, PAGE = "model_card.md", "model_card.html"
 ON_NETWORK = ("kernel_distance", "prompt_agreement", "diversity", "memorised_share", "own_image_top5")
@@ -140,7 +142,18 @@ def _lineage(tags: Mapping[str, str], manifest: Mapping[str, Any]) -> list[tuple
         ("Authors", f"{len(authors)}: {named}{' and others' if len(authors) > 5 else ''}"),
     ]
     named_tags = ("init", "parent", "method", "steps", "seed", "code_version")
-    return known + [(name.replace("_", " ").capitalize(), tags[f"atelier.{name}"]) for name in named_tags if tags.get(f"atelier.{name}")]
+    trained = [(name.replace("_", " ").capitalize(), tags[f"atelier.{name}"]) for name in named_tags if tags.get(f"atelier.{name}")]
+    return [*known, *trained, *_compressed(tags)]
+
+
+def _compressed(tags: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What the newest sweep of ``compress_model`` over the version found; empty where there was none."""
+    if SUMMARY_TAG not in tags:
+        return []
+    found = json.loads(tags[SUMMARY_TAG])
+    names = ", ".join(found["offered"]) or "none is worth having"
+    fastest = f"; the fastest is {found['best']}" if found["best"] else ""
+    return [("Compressed variants", f"{names}{fastest}; measured at {found['size']} on {found['machine']}")]
 
 
 def _limits(measured: Measured, manifest: Mapping[str, Any]) -> list[str]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers import BertModel, PreTrainedTokenizerBase
 
 from models.networks.two_tower import load_two_tower
 from models.pipelines.text_encoder import encode_all, load_text_encoder, quiet
@@ -52,8 +54,11 @@ class TwoTowerNetwork:
 
     def __init__(self, directory: Path = EVALUATOR) -> None:
         self._network, digest = load_two_tower(directory)
-        self._text = load_text_encoder()
         self.name = f"two-tower-{digest[:12]}"
+
+    @cached_property
+    def _text(self) -> tuple[BertModel, PreTrainedTokenizerBase]:
+        return load_text_encoder()
 
     @torch.no_grad()
     def features(self, images: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 
 APPROVE, REJECT = "Approve", "Reject"
-APPROVAL_SETTLES_S = 10.0  # a busy scheduler takes several seconds to see it
+APPROVAL_SETTLES_S = 4.0  # what a task's process may take to end once it waits for a person
 #: Marks that fold the UI's log, and what Airflow says while a task's log file isn't there yet.
 _NOISE = ("::", "Could not read served logs")
 
@@ -155,17 +155,18 @@ class AirflowApi:
         return self._get(path, map_index=map_index, deserialize=False, stringify=False)["value"]
 
     def approvals(self, dag_id: str, run_id: str) -> list[str]:
-        """Task ids of the run that wait for a person's answer, a few seconds after they began to.
+        """Task ids of the run that wait for a person's answer, once the scheduler can have seen that they do.
 
         Airflow 3.3 takes a task that is answered before the scheduler has seen it let go of its slot for a failed one, and asks again.
+        The scheduler's heart beats after it looked at what ended.
         """
         found = self._get(f"{_path(dag_id, run_id)}/hitlDetails", response_received=False)["hitl_details"]
-        settled = datetime.now(UTC) - timedelta(seconds=APPROVAL_SETTLES_S)
-        return [
-            detail["task_instance"]["task_id"]
-            for detail in found
-            if detail["task_instance"]["state"] == "awaiting_input" and datetime.fromisoformat(detail["created_at"]) <= settled
-        ]
+        waiting = [detail for detail in found if detail["task_instance"]["state"] == "awaiting_input"]
+        if not waiting:
+            return []
+        beat = self._get("/monitor/health")["scheduler"]["latest_scheduler_heartbeat"]
+        settled = _time(beat) - timedelta(seconds=APPROVAL_SETTLES_S)
+        return [detail["task_instance"]["task_id"] for detail in waiting if _time(detail["created_at"]) <= settled]
 
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str = APPROVE) -> None:
         """Answers an approval as the logged-in user."""
@@ -248,6 +249,11 @@ class AirflowApi:
 
 def _path(dag_id: str, run_id: str) -> str:
     return f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+
+
+def _time(text: str | None) -> datetime:
+    """Of Airflow's ISO times; long ago where there is none."""
+    return datetime.fromisoformat(text) if text else datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
 
 
 def _run(found: Mapping[str, Any]) -> DagRun:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from include.lifecycle.training import run_directory
 from models.compression.kinds import DISTILLED, chosen
 from models.compression.plan import Measurement, Original, Row, State, SweepPlan
 from models.compression.sweep import said
+
+if TYPE_CHECKING:
+    from include.evaluation.networks import FeatureNet  # brings torch, which planning does without
 
 HOME = "compression"  #: in the platform's home: variants and measurements by the version's digest; may be deleted at any time
 REFERENCES = "references.npy"
@@ -145,7 +148,33 @@ def job_environment() -> dict[str, str]:
     return {"PYTHONPATH": str(PROJECT_ROOT), "HF_HUB_OFFLINE": "1"}
 
 
-def report_sweep(settings: Settings, plan: SweepPlan, params: Mapping[str, Any], key: str) -> dict[str, Any]:
+def measuring_network(tags: Mapping[str, str], progress: Callable[[str], None] = print) -> FeatureNet:
+    """What the version with these tags was evaluated with, so that its distances and its variants' are on the same features.
+
+    The shipped one where it was not evaluated, or where that network is gone.
+    """
+    from include.evaluation.networks import load_network
+    from include.lifecycle.versions import facts_of
+
+    directory = str(facts_of(tags).get("config", {}).get("network", ""))
+    try:
+        return load_network(directory)
+    except ValueError as error:
+        progress(f"{error}; the version was evaluated with it, its variants are compared by the shipped network")
+        return load_network()
+
+
+def _tags(settings: Settings, label: str) -> dict[str, str]:
+    from include.registry.client import RegistryClient
+
+    model, _, version = label.partition("/")
+    with RegistryClient(settings.mlflow) as client:
+        return dict(client.version(model, version).tags)
+
+
+def report_sweep(
+    settings: Settings, plan: SweepPlan, params: Mapping[str, Any], key: str, progress: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Judges all rows, and records them: table, Pareto plot and page in MLflow, the summary on the version.
 
     Raises :class:`~include.lifecycle.compression_verdicts.NothingToCompareError` where the original could not be measured.
@@ -156,8 +185,9 @@ def report_sweep(settings: Settings, plan: SweepPlan, params: Mapping[str, Any],
 
     rows = [plan.row(name) or Row(variant=name, state=State.FAILED, why="the sweep left no row") for name in plan.variants]
     policy = CompressionPolicy(**{name: params[name] for name in CompressionPolicy.model_fields})
-    found = judge_sweep(rows, np.load(plan.directory / REFERENCES, allow_pickle=False), policy)
-    files = write_report(plan, rows, found, policy)
+    network = measuring_network(_tags(settings, plan.original.label), progress)
+    found = judge_sweep(rows, np.load(plan.directory / REFERENCES, allow_pickle=False), policy, network)
+    files = write_report(plan, rows, found, policy, network.name)
     run_id = compression_record.log_sweep(settings, plan, found, files, key)
     summary = compression_record.tag_version(settings, plan, found, run_id)
     registered = compression_record.register(settings, plan, found, rows, key) if params["register_offered"] else []

@@ -10,6 +10,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from include.config import Settings
+from include.evaluation.model_card import SUMMARY_TAG
 from include.lifecycle.compression_report import ReportFiles
 from include.lifecycle.compression_verdicts import Judged, offered
 from include.lifecycle.tracking import client_of, close_run, open_run
@@ -22,7 +23,6 @@ from models.compression.kinds import KINDS
 from models.compression.plan import Row, SweepPlan
 
 EXPERIMENT = "compression"
-SUMMARY_TAG = "atelier.compression"  #: on a version: JSON, what the newest sweep over it found
 COMPRESSED_FROM = "atelier.compressed_from"  #: on a version: MODEL/VERSION whose weights it has, compressed
 VARIANT = "atelier.variant"  #: on the same: which variant it is
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from include.lifecycle.compression_chart import COLOURS, ParetoChart
-from include.lifecycle.compression_verdicts import BUSY_PCT, CompressionPolicy, Judged, Status, feature_name, offered, pareto_front
+from include.lifecycle.compression_verdicts import BUSY_PCT, CompressionPolicy, Judged, Status, offered, pareto_front
 from models.compression.plan import Row, SweepPlan
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,23 +28,26 @@ class ReportFiles(NamedTuple):
     page: Path
 
 
-def write_report(plan: SweepPlan, rows: Sequence[Row], found: Sequence[Judged], policy: CompressionPolicy) -> ReportFiles:
-    """``compression.json``, ``.png`` and ``.html`` in the sweep's directory."""
+def write_report(plan: SweepPlan, rows: Sequence[Row], found: Sequence[Judged], policy: CompressionPolicy, features: str) -> ReportFiles:
+    """``compression.json``, ``.png`` and ``.html`` in the sweep's directory.
+
+    :param features: name of what the images were compared by
+    """
     files = ReportFiles(*(plan.directory / f"compression.{suffix}" for suffix in ("json", "png", "html")))
-    files.table.write_text(json.dumps(table(plan, found, policy), indent=1) + "\n", encoding="utf-8")
+    files.table.write_text(json.dumps(table(plan, found, policy, features), indent=1) + "\n", encoding="utf-8")
     chart = ParetoChart.of(found, policy)
     plot(chart, plan.original.label, files.plot)
-    files.page.write_text(page(plan, rows, found, policy, chart), encoding="utf-8")
+    files.page.write_text(page(plan, rows, found, policy, chart, features), encoding="utf-8")
     return files
 
 
-def table(plan: SweepPlan, found: Sequence[Judged], policy: CompressionPolicy) -> dict[str, Any]:
+def table(plan: SweepPlan, found: Sequence[Judged], policy: CompressionPolicy, features: str) -> dict[str, Any]:
     """Everything measured and decided, for programs."""
     return {
         "schema_version": 1,
         "original": plan.original.label,
         "digest": plan.original.digest,
-        "features": feature_name(),
+        "features": features,
         "measurement": plan.measurement.model_dump(mode="json"),
         "policy": policy.model_dump(),
         "pareto_front": [each.variant for each in pareto_front(found)],
@@ -75,7 +78,9 @@ def plot(chart: ParetoChart, label: str, path: Path) -> None:
     pyplot.close(figure)
 
 
-def page(plan: SweepPlan, rows: Sequence[Row], found: Sequence[Judged], policy: CompressionPolicy, chart: ParetoChart) -> str:
+def page(
+    plan: SweepPlan, rows: Sequence[Row], found: Sequence[Judged], policy: CompressionPolicy, chart: ParetoChart, features: str
+) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -89,7 +94,7 @@ def page(plan: SweepPlan, rows: Sequence[Row], found: Sequence[Judged], policy: 
         front={each.variant for each in pareto_front(found)},
         strips=strips(rows, found),
         prompts=plan.measurement.prompts[:SHOWN],
-        features=feature_name(),
+        features=features,
         date=time.strftime("%-d %B %Y, %H:%M"),
         change=change,
         busy_pct=BUSY_PCT,

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.evaluation.distances import kernel_distance
+from include.evaluation.distances import kernel_distance, kernel_distance_error
 from models.compression.kinds import KINDS, ORIGINAL
 from models.compression.plan import Figures, Row, State
+
+if TYPE_CHECKING:
+    from include.evaluation.networks import FeatureNet  # brings torch, which a verdict needs only where it loads a network
 
 Percent = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 BUSY_PCT = 30.0  #: of the CPU taken by other processes: times that were measured beside so much are marked
@@ -36,7 +39,10 @@ class Quality(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kernel_distance: float
-    worse_pct: float = Field(description="Growth of the kernel distance over the original's.")
+    kernel_distance_error: float = Field(description="Its standard error.")
+    worse_pct: float = Field(
+        description="Growth of the kernel distance, of the original's or, if that is less, of what as few images have by chance."
+    )
     noise_pct: float = Field(description="Two standard errors of that; a growth below it can't be told from none.")
     differ_pct: float = Field(description="Mean absolute difference of pixel values, of their range.")
 
@@ -69,46 +75,37 @@ class NothingToCompareError(RuntimeError):
     """The original could not be measured."""
 
 
-def judge_sweep(rows: Sequence[Row], references: np.ndarray, policy: CompressionPolicy) -> list[Judged]:
+def judge_sweep(rows: Sequence[Row], references: np.ndarray, policy: CompressionPolicy, network: FeatureNet) -> list[Judged]:
     """One verdict a row, in their order.
 
     :param references: real images of the measured prompts, ``(N, H, W, 3)`` uint8
+    :param network: what images are compared by; distances by another one can't be compared
     :raises NothingToCompareError: the original has no figures
     """
     original = next((row for row in rows if row.variant == ORIGINAL), None)
     if original is None or original.figures is None or original.images is None:
         raise NothingToCompareError(f"{ORIGINAL} was not measured: {original.why if original else 'it is not among the rows'}")
-    images, real = _load(original.images), features(references)
-    return [_judge(row, original.figures, _quality(row, images, real), policy) for row in rows]
-
-
-def features(images: np.ndarray) -> np.ndarray:
-    """``(N, H, W, 3)`` uint8 as rows of what the evaluation measures distances on."""
-    from include.evaluation.features import colour_edge_features
-
-    return colour_edge_features(images)
-
-
-def feature_name() -> str:
-    """Of :func:`features`; distances on others can't be compared."""
-    from include.evaluation.features import FEATURES
-
-    return FEATURES
+    images = _load(original.images)
+    first, real = network.features(images), network.features(references)
+    return [_judge(row, original.figures, _quality(row, images, first, real, network), policy) for row in rows]
 
 
 def _load(path: Path) -> np.ndarray:
     return np.asarray(np.load(path, allow_pickle=False))
 
 
-def _quality(row: Row, original: np.ndarray, real: np.ndarray) -> Quality | None:
+def _quality(row: Row, original: np.ndarray, first: np.ndarray, real: np.ndarray, network: FeatureNet) -> Quality | None:
+    """:param original: images of the original, whose features are ``first``"""
     if row.images is None:
         return None
     images = _load(row.images)
-    own, first = features(images), features(original)
-    distance, base = kernel_distance(own, real), kernel_distance(first, real)
-    percent = 100 / max(abs(base), 1e-12)
+    own = network.features(images)
+    distance, base = (kernel_distance(one, real, paired=True) for one in (own, first))
+    # Of a distance that two sets of so few images have by chance, any growth would be hundreds of percent.
+    percent = 100 / max(base, 2 * kernel_distance_error(first, real), 1e-12)
     return Quality(
         kernel_distance=distance,
+        kernel_distance_error=kernel_distance_error(own, real, paired=True),
         worse_pct=percent * (distance - base),
         noise_pct=percent * 2 * growth_error(own, first, real),
         differ_pct=100 * float(np.abs(images.astype(float) - original.astype(float)).mean()) / 255,
@@ -122,7 +119,10 @@ def growth_error(variant: np.ndarray, original: np.ndarray, real: np.ndarray, se
     """
     draw = np.random.default_rng(seed)
     halves = [draw.permutation(len(real))[: len(real) // 2] for _ in range(ROUNDS)]
-    growth = [kernel_distance(variant[half], real[half]) - kernel_distance(original[half], real[half]) for half in halves]
+    growth = [
+        kernel_distance(variant[half], real[half], paired=True) - kernel_distance(original[half], real[half], paired=True)
+        for half in halves
+    ]
     return float(np.std(growth) / 2**0.5)
 
 

@@ -72,7 +72,8 @@ def _configuration(settings: Settings) -> dict[str, dict[str, object]]:
         "dag_processor": {
             "refresh_interval": 10,
             "bundle_refresh_check_interval": 5,
-            "min_file_process_interval": 60,
+            # A changed file is read at once; that of the others is only looked at for what they import.
+            "min_file_process_interval": 300,
             "parsing_processes": 1,
             "dag_bundle_storage_path": home / "bundles",
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
@@ -16,8 +17,11 @@ from include.platform.startup import Startup, StartupError
 from include.platform.views import one_line, progress_table
 
 
-def bring_up() -> int:
-    """The command's exit code."""
+def bring_up(beside: Callable[[Startup], object] = lambda _: None) -> int:
+    """The command's exit code.
+
+    :param beside: called as the start begins, with the start; must return at once
+    """
     console = Console(width=None if sys.stdout.isatty() else 200)
     started = time.monotonic()
     try:
@@ -27,6 +31,7 @@ def bring_up() -> int:
         console.print(f"[red]{error}")
         return 1
     try:
+        beside(startup)
         _run_shown(startup, console)
     except (StartupError, RuntimeError) as error:
         console.print(f"[red]not everything came up:[/]\n{error}\n`atelier status` and `atelier logs NAME` tell more.", highlight=False)

@@ -24,6 +24,9 @@ QUIET = {
     "SPT_NOENV": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+#: What services don't inherit: settings of other installations, and a ban on bytecode, for dozens of processes import the same libraries
+#: and compiling them takes three times as long as importing them.
+FOREIGN = ("AIRFLOW", "ATELIER_", "FLINK_", "MLFLOW_", "PYTHONDONTWRITEBYTECODE")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -41,7 +44,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 def shared_environment(settings: Settings, service: str) -> dict[str, str]:
     """The parent's environment with our settings, our Python first on PATH, and the mark of ``service``."""
     binaries = str(Path(sys.executable).parent)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "ATELIER_", "FLINK_", "MLFLOW_"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return {
         **inherited,
         **QUIET,

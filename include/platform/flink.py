@@ -122,6 +122,9 @@ def flink_configuration(settings: Settings) -> dict[str, Any]:
         **shipped,
         # Small heaps on few cores: what a parallel collector saves in pauses it costs in barriers and threads.
         "env.java.opts.all": f"{shipped['env.java.opts.all']} -XX:+UseSerialGC",
+        # Client and JobManager compute little: their compiler would take more from the TaskManager beside them than it gives back.
+        "env.java.opts.client": "-XX:TieredStopAtLevel=1",
+        "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1",
         "jobmanager.rpc.address": settings.host,
         "jobmanager.rpc.port": _rpc_port(settings),
         "jobmanager.bind-host": settings.host,

@@ -29,6 +29,10 @@ class SubmissionError(RuntimeError):
         return (python or telling or [str(self)])[-1]
 
 
+class SubmissionTimeoutError(SubmissionError):
+    """The client did not answer in time; the JobManager may have taken the job all the same."""
+
+
 def submit_job(
     settings: Settings,
     script: Path,
@@ -46,7 +50,7 @@ def submit_job(
     try:
         done = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:
-        raise SubmissionError(f"no answer from the Flink client in {timeout_s:g} s") from error
+        raise SubmissionTimeoutError(f"no answer from the Flink client in {timeout_s:g} s") from error
     submitted = re.search(r"JobID ([0-9a-f]{32})", done.stdout)
     if done.returncode or submitted is None:
         raise SubmissionError((done.stdout + done.stderr).strip()[-4000:])
@@ -62,6 +66,12 @@ def jobs(settings: Settings) -> list[dict[str, Any]]:
 def job(settings: Settings, job_id: str) -> dict[str, Any] | None:
     """The job's overview, None when the JobManager does not know it. Raises :class:`OSError` when there is no JobManager."""
     return next((found for found in jobs(settings) if found["jid"] == job_id), None)
+
+
+def job_taken(settings: Settings, name: str, since: float) -> str:
+    """The id of a living job of that name, taken by the JobManager since ``since``, seconds since 1970; empty where there is none."""
+    found = (job for job in jobs(settings) if job["name"] == name and job["state"] in ALIVE and job["start-time"] >= 1000 * since)
+    return str(next((job["jid"] for job in found), ""))
 
 
 def is_running(overview: dict[str, Any] | None) -> bool:

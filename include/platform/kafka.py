@@ -64,12 +64,19 @@ def server_properties(settings: Settings) -> str:
     return "".join(f"{key}={value}\n" for key, value in properties.items())
 
 
-def _java(settings: Settings, heap_mb: int, main_class: str) -> tuple[str, ...]:
+def _java(settings: Settings, heap_mb: int, main_class: str, compiler: int = 4) -> tuple[str, ...]:
+    """:param compiler: the last stage of compilation, 1 for what ends before more of it pays"""
     classpath = settings.jars.resolve() / "kafka"
     if not any(classpath.glob("kafka_*.jar")):
         raise FileNotFoundError(f"no broker in {classpath}: fetch it with `make jars`")
     logging = settings.home.resolve() / "kafka" / "log4j2.properties"
-    options = (f"-Xms{heap_mb // 2}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Djava.awt.headless=true")
+    options = (
+        f"-Xms{heap_mb // 2}m",
+        f"-Xmx{heap_mb}m",
+        "-XX:+UseSerialGC",
+        f"-XX:TieredStopAtLevel={compiler}",
+        "-Djava.awt.headless=true",
+    )
     return (find_java(), *options, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{classpath}/*", main_class)
 
 
@@ -87,7 +94,14 @@ def prepare_kafka(settings: Settings) -> None:
     write_if_changed(directory / "server.properties", server_properties(settings))
     if (directory / "data" / "meta.properties").is_file():
         return
-    command = (*_java(settings, 256, "kafka.tools.StorageTool"), "format", "-t", _cluster_id(), "-c", str(directory / "server.properties"))
+    command = (
+        *_java(settings, 256, "kafka.tools.StorageTool", compiler=1),
+        "format",
+        "-t",
+        _cluster_id(),
+        "-c",
+        str(directory / "server.properties"),
+    )
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"Kafka's storage can't be formatted in {directory}: {(done.stdout + done.stderr).strip()[-500:]}")

@@ -17,7 +17,17 @@ from pathlib import Path
 from include.config import PROJECT_ROOT, Settings, settings
 from include.platform.files import write_if_changed
 from include.platform.flink import check_taskmanager
-from include.platform.flink_jobs import ALIVE, SubmissionError, completed_checkpoints, is_running, job, submit_job, why_failed
+from include.platform.flink_jobs import (
+    ALIVE,
+    SubmissionError,
+    SubmissionTimeoutError,
+    completed_checkpoints,
+    is_running,
+    job,
+    job_taken,
+    submit_job,
+    why_failed,
+)
 from include.platform.http import HttpError
 from include.platform.service import Service, Unhealthy
 
@@ -74,6 +84,7 @@ class Router:
         self.job_id = read_state(settings).job_id
         self.failures: dict[Path, int] = {}
         self.restored: Path | None = None
+        self.unanswered_at: float | None = None  #: when a submission began that got no answer, seconds since 1970
         self.backoff_s = POLL_S
 
     def run(self) -> None:
@@ -125,13 +136,25 @@ class Router:
         return usable[0] if usable else None
 
     def submit(self) -> None:
+        """Takes the job of an earlier submission that got no answer, where there is one: two of it would dispatch everything twice."""
+        self.job_id = ""
+        if self.unanswered_at is not None:
+            self.job_id = job_taken(self.settings, self.script.stem, self.unanswered_at)
+        if not self.job_id:
+            self.submit_anew()
+        self.unanswered_at = None
+        write_state(self.settings, RouterState(job_id=self.job_id))
+
+    def submit_anew(self) -> None:
         self.restored = self.checkpoint()
         log.info("submitting %s from %s", self.script.name, self.restored or "an empty state")
-        started = time.monotonic()
-        self.job_id = ""
-        self.job_id = submit_job(self.settings, self.script, restore=self.restored)
-        write_state(self.settings, RouterState(job_id=self.job_id))
-        log.info("job %s submitted in %.1f s", self.job_id, time.monotonic() - started)
+        started = time.time()
+        try:
+            self.job_id = submit_job(self.settings, self.script, restore=self.restored)
+        except SubmissionTimeoutError:
+            self.unanswered_at = self.unanswered_at or started
+            raise
+        log.info("job %s submitted in %.1f s", self.job_id, time.time() - started)
 
 
 def router_service(settings: Settings, command: tuple[str, ...]) -> Service:

@@ -68,7 +68,8 @@ class Startup:
 
     def _bring_up(self, one: Progress) -> None:
         try:
-            self._await_dependencies(one)
+            self.await_healthy(one.service.depends_on)
+            one.started_at = time.monotonic()
             one.phase = "preparing"
             one.service.prepare()
             one.phase = "starting"
@@ -81,15 +82,15 @@ class Startup:
             # Whatever went wrong belongs in this service's row, next to those that came up.
             one.end("failed", str(error) or type(error).__name__)
 
-    def _await_dependencies(self, one: Progress) -> None:
-        for name in one.service.depends_on:
+    def await_healthy(self, names: Iterable[str]) -> None:
+        """Returns when these services are up. Raises :class:`StartupError` where one failed or the start was broken off."""
+        for name in names:
             needed = self.progress[name]
             while not needed.done.wait(0.2):
                 if self.stop.is_set():
                     raise StartupError("interrupted")
             if needed.phase != "healthy":
                 raise StartupError(f"needs {name}")
-        one.started_at = time.monotonic()
 
     def _await_health(self, one: Progress) -> None:
         began = time.monotonic()

@@ -30,7 +30,7 @@ class Catalog:
 
     def __init__(self, policy: Policy, default_model: str) -> None:
         self.policy = policy
-        self._default_model = default_model
+        self._default_model = self._default = default_model
         self._routes: dict[str, ModelRoute] = {}
         self._scenarios: dict[str, Scenario] = {}
         self._quotas: dict[str, Quota] = {}
@@ -39,6 +39,7 @@ class Catalog:
     def put(self, message: ModelRoute | Scenario | Policy | TenantQuota) -> None:
         if isinstance(message, ModelRoute):
             self._routes[message.name] = message
+            self._default = self._marked_default()
         elif isinstance(message, Scenario):
             self._scenarios[message.name] = message
         elif isinstance(message, Policy):
@@ -93,7 +94,7 @@ class Catalog:
         return scenario
 
     def _route(self, request: GenerationRequest, scenario: Scenario | None) -> ModelRoute:
-        name = request.model or (scenario.model if scenario else None) or self._default()
+        name = request.model or (scenario.model if scenario else None) or self._default
         asked, route = self._routes.get(name), self.route(name)
         if asked is not None and asked.adapter_of is not None:
             message = f"{name} is an adapter of model {asked.adapter_of}; ask for that model, with {name} among adapters"
@@ -125,7 +126,7 @@ class Catalog:
             why = f"no version of adapter {name} is in service"
         return f"{why}; adapters of {model} in service: {_some(others)}"
 
-    def _default(self) -> str:
+    def _marked_default(self) -> str:
         marked = [route for route in self._routes.values() if route.is_default and route.adapter_of is None]
         return max(marked, key=lambda route: route.at).name if marked else self._default_model
 

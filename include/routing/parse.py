@@ -54,14 +54,14 @@ def _refusal(reason: Reason, data: bytes) -> Refusal:
     )
 
 
-def _unreadable(text: str | None) -> str | None:
+def _unreadable(text: str | None, data: bytes) -> str | None:
     """What keeps a message from being read as JSON at all, in words."""
     if text is None:
         return "the message has no value; send a JSON object"
-    if len(text) > MAX_MESSAGE_BYTES:
-        return f"the message has {len(text)} bytes; at most {MAX_MESSAGE_BYTES} are taken"
+    if len(data) > MAX_MESSAGE_BYTES:
+        return f"the message has {len(data)} bytes; at most {MAX_MESSAGE_BYTES} are taken"
     try:
-        text.encode("latin-1").decode("utf-8")
+        data.decode("utf-8")
     except UnicodeDecodeError as error:
         return f"not valid UTF-8 at byte {error.start}; send UTF-8"
     return None
@@ -70,7 +70,7 @@ def _unreadable(text: str | None) -> str | None:
 def parse_request(text: str | None) -> GenerationRequest | Refusal:
     """``text`` is the message's bytes as ISO-8859-1, so that whatever arrived can be given back; None for a null value."""
     data = b"" if text is None else text.encode("latin-1")
-    trouble = _unreadable(text)
+    trouble = _unreadable(text, data)
     try:
         if trouble is None:
             return GenerationRequest.from_json(data)
@@ -102,10 +102,11 @@ def parse_control(text: str | None) -> AnyControlMessage | Refusal:
 
 
 def _parse(adapter: TypeAdapter[Any], text: str | None) -> Any:
-    trouble = _unreadable(text)
-    if text is None or trouble is not None:
-        return Refusal(reason=Reason(code=ReasonCode.INVALID_MESSAGE, message=trouble or ""))
+    data = b"" if text is None else text.encode("latin-1")
+    trouble = _unreadable(text, data)
+    if trouble is not None:
+        return Refusal(reason=Reason(code=ReasonCode.INVALID_MESSAGE, message=trouble))
     try:
-        return adapter.validate_json(text.encode("latin-1"))
+        return adapter.validate_json(data)
     except ValidationError as error:
         return Refusal(reason=refusal_of(error))

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from include.contracts import topics
-from include.contracts.base import Message
 from include.contracts.dead_letters import DeadLetter
 from include.contracts.dispatch import Lease, Revoke
+from include.contracts.events import SharesEvent, StatusEvent
 from include.contracts.requests import ServiceClass
+from include.contracts.wire import ascii_json
 from include.routing.parse import Refusal, parse_control, parse_request, parse_worker
 from include.scheduling.cell import Decision
 from include.scheduling.scheduler import Scheduler
 
 #: A topic's name without the installation's prefix, and the message as ASCII JSON.
 Outgoing = tuple[str, str]
+
+#: Of the decisions that go to the same place whatever they hold. By type, because asking pydantic's classes takes longer than sending.
+_TOPIC = {StatusEvent: topics.EVENTS, SharesEvent: topics.EVENTS, DeadLetter: topics.DEAD_LETTERS}
 
 
 class Router:
@@ -51,15 +55,12 @@ class Router:
 
 def _addressed(decisions: Iterable[Decision]) -> Iterator[Outgoing]:
     for decision in decisions:
-        yield _topic(decision), _json(decision)
+        yield _topic(decision), ascii_json(decision)
 
 
 def _topic(decision: Decision) -> str:
-    if isinstance(decision, Lease | Revoke):
-        return topics.dispatch(decision.pool)
-    return topics.DEAD_LETTERS if isinstance(decision, DeadLetter) else topics.EVENTS
-
-
-def _json(message: Message) -> str:
-    """ASCII, because texts pass through a Java string on their way out."""
-    return message.model_dump_json(exclude_none=True, ensure_ascii=True)
+    known = _TOPIC.get(type(decision))
+    if known is not None:
+        return known
+    assert isinstance(decision, Lease | Revoke)
+    return topics.dispatch(decision.pool)

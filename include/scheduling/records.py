@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from include.contracts.dispatch import RenderTask
 from include.contracts.events import Admission, Lane
 from include.contracts.requests import GenerationRequest, ServiceClass
+from include.contracts.wire import ascii_json
 from include.scheduling.estimates import Told
 
 #: Model name, width, height, steps, guided, variant: what requests must share to render together. The version is added at dispatch.
@@ -77,7 +78,7 @@ class Entry:
         """Tab-separated fields, the original last, since only it may hold a tab. A held request has no lane, model and task yet."""
         if self.task is None:
             return f"{_FORMAT}\t{self.service_class.value}\t{self.accepted_at!r}\t{self.seq}\t\t\t\t\t\t\t\t\t{self.raw}"
-        task, pools = self.task.model_dump_json(exclude_none=True), ",".join(sorted(self.pools))
+        task, pools = ascii_json(self.task), ",".join(sorted(self.pools))
         return (
             f"{_FORMAT}\t{self.service_class}\t{self.accepted_at!r}\t{self.seq}\t{self.lane}\t{self.shape[0]}"
             f"\t{self.predicted_s!r}\t{self.least_s!r}\t{self.weight!r}\t{pools}\t{self.admission}\t{task}\t{self.raw}"

@@ -62,6 +62,8 @@ class WorkerDesk:
         if worker is None:
             return
         worker.heard_at = now
+        if isinstance(message, Completed):
+            return  # most messages are one, and asking what else it may be takes as long as all of the above
         if isinstance(message, Hello):
             self._cell.fleet.grant(worker, message)
         elif isinstance(message, Credit):

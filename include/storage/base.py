@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_KEY = 512
+CONFLICT_TRIES = 5  #: of a put whose key others write and delete at the same time
 _SEGMENT = re.compile(r"[A-Za-z0-9_=+@-][A-Za-z0-9._=+@-]*")
 
 
@@ -69,7 +70,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def head(self, key: str) -> ObjectInfo | None:
-        """None where no object has that key."""
+        """None where no object has that key. Reads nothing of an object that this store wrote."""
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[str]:

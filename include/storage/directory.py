@@ -10,16 +10,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from include.storage.base import ObjectInfo, ObjectMissingError, ObjectStore, PutResult, StoreUnavailable, check_key, check_prefix
+from include.storage.base import (
+    CONFLICT_TRIES,
+    ObjectInfo,
+    ObjectMissingError,
+    ObjectStore,
+    PutResult,
+    StoreUnavailable,
+    check_key,
+    check_prefix,
+)
 
 PARTS = ".parts"  #: unfinished files; a key can't start with a dot, so no object is ever here
+ATTRIBUTE = "user.atelier.sha256"  #: of an object's file: its digest, and the size and time of change that this is of
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class DirectoryStore(ObjectStore):
     """An object becomes visible by a hard link from a finished, synced file, which is atomic and fails where the name is taken; one that
     replaces another, by a rename.
 
-    The media type is told from the key's extension; digests are computed when asked for.
+    The media type is told from the key's extension. An object's digest is kept as an attribute of its file; where the file system has none,
+    or other hands changed the file, it is computed when asked for.
     """
 
     def __init__(self, root: Path) -> None:
@@ -27,13 +39,14 @@ class DirectoryStore(ObjectStore):
 
     def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
         path = self._path(key)
-        with _explained(f"can't store {key} under {self.root}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            created = self._publish(path, data)
-        if not created:
-            found = self.get(key)
-            return PutResult(created=False, sha256=hashlib.sha256(found).hexdigest(), size=len(found))
-        return PutResult(created=True, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        for _ in range(CONFLICT_TRIES):
+            with _explained(f"can't store {key} under {self.root}"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if self._publish(path, data):
+                    return PutResult(created=True, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+            if (found := self.head(key)) is not None:
+                return PutResult(created=False, sha256=found.sha256, size=found.size)
+        raise StoreUnavailable(f"{key} under {self.root}: others kept writing and deleting this key for {CONFLICT_TRIES} tries")
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         path = self._path(key)
@@ -48,16 +61,20 @@ class DirectoryStore(ObjectStore):
         with _explained(f"can't read {key} under {self.root}"):
             try:
                 return path.read_bytes()
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            except ABSENT:
                 raise ObjectMissingError(f"no object {key} under {self.root}") from None
 
     def head(self, key: str) -> ObjectInfo | None:
-        try:
-            data = self.get(key)
-        except ObjectMissingError:
-            return None
+        path = self._path(key)
+        with _explained(f"can't read {key} under {self.root}"):
+            try:
+                with path.open("rb") as file:
+                    digest = _kept_digest(file.fileno()) or hashlib.file_digest(file, "sha256").hexdigest()
+                    size = os.fstat(file.fileno()).st_size
+            except ABSENT:
+                return None
         media_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
-        return ObjectInfo(key=key, size=len(data), sha256=hashlib.sha256(data).hexdigest(), media_type=media_type)
+        return ObjectInfo(key=key, size=size, sha256=digest, media_type=media_type)
 
     def list(self, prefix: str = "") -> Iterator[str]:
         check_prefix(prefix)
@@ -95,6 +112,7 @@ class DirectoryStore(ObjectStore):
                 file.write(data)
                 file.flush()
                 os.fchmod(file.fileno(), 0o644)
+                _keep_digest(file.fileno(), data)
                 os.fsync(file.fileno())
             yield part
         finally:
@@ -106,6 +124,27 @@ class DirectoryStore(ObjectStore):
         for folder, subfolders, files in os.walk(start):
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             yield from ((Path(folder) / name).relative_to(self.root).as_posix() for name in files)
+
+
+def _keep_digest(descriptor: int, data: bytes) -> None:
+    """Write down the digest of the file's content, where the file system can."""
+    value = f"{hashlib.sha256(data).hexdigest()} {_state(descriptor)}"
+    with suppress(OSError, AttributeError):  # not every file system has attributes, nor every system the call
+        os.setxattr(descriptor, ATTRIBUTE, value.encode())
+
+
+def _kept_digest(descriptor: int) -> str | None:
+    """The digest that was written down, if the file is as it was then."""
+    try:
+        digest, _, state = os.getxattr(descriptor, ATTRIBUTE).decode().partition(" ")
+    except (OSError, AttributeError, UnicodeDecodeError):
+        return None
+    return digest if state == _state(descriptor) else None
+
+
+def _state(descriptor: int) -> str:
+    found = os.fstat(descriptor)
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _sync_folder(path: Path) -> None:

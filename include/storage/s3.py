@@ -11,11 +11,19 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import SecretStr
 
-from include.storage.base import ObjectInfo, ObjectMissingError, ObjectStore, PutResult, StoreUnavailable, check_key, check_prefix
+from include.storage.base import (
+    CONFLICT_TRIES,
+    ObjectInfo,
+    ObjectMissingError,
+    ObjectStore,
+    PutResult,
+    StoreUnavailable,
+    check_key,
+    check_prefix,
+)
 
 T = TypeVar("T")
 
-CONFLICT_TRIES = 5
 _DIGEST = "sha256"  #: the digest's name in an object's metadata
 
 

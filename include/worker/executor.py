@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from PIL.Image import Image
+
 from include.contracts.dispatch import Lease
 from include.contracts.errors import ReasonCode
 from include.contracts.events import Lane
 from include.worker.admission import admit, proven_size
 from include.worker.assignment import AbandonedError, Assignment, Work
 from include.worker.memory import free_memory, is_out_of_memory
-from include.worker.render import Render
+from include.worker.render import Item, Render
 from include.worker.storing import fail_item, store_image
 from include.worker.tools import Tools
 
@@ -111,10 +113,9 @@ class Execution:
     def _render(self, render: Render) -> Iterator[None]:
         while self._keeps(render):
             try:
-                if not render.finished:
-                    render.advance()
-                    self._report(render)
-                images = render.take_images()
+                images = self._advance(render)
+            except AbandonedError:
+                raise
             except Exception as error:  # whatever the pipeline raises fails the render, never the worker
                 self._take_apart(render, error)
                 return
@@ -125,6 +126,19 @@ class Execution:
                 self._fill(render)
             if render.items or self.pending:
                 yield
+
+    def _advance(self, render: Render) -> list[tuple[Item, Image]]:
+        """The next step, and the images that it finished. What is lost or cancelled meanwhile has neither preview nor decoding."""
+        if render.state is None:
+            render.begin()
+            if not self._keeps(render):
+                return []
+        if not render.finished:
+            render.advance()
+            if not self._keeps(render):
+                return []
+            self._report(render)
+        return render.take_images()
 
     def _keeps(self, render: Render) -> bool:
         """Leave what is lost, cancelled or answered; whether anything is left to render."""

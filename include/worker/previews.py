@@ -6,6 +6,7 @@ import io
 import logging
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -84,8 +85,12 @@ class PreviewWriter:
 
     def close(self, timeout_s: float) -> None:
         """Ends the thread once it has written what waits, or leaves it after so long."""
-        self._put(Wake.END)
-        self._thread.join(timeout_s)
+        until = time.monotonic() + timeout_s
+        try:
+            self._jobs.put(Wake.END, timeout=timeout_s)
+        except queue.Full:
+            return
+        self._thread.join(max(0.0, until - time.monotonic()))
 
     def _put(self, job: Preview | Wake) -> None:
         try:

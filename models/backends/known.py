@@ -6,6 +6,7 @@ from models.backends.base import Backend
 from models.backends.deepspeed_inference import DeepSpeed
 from models.backends.onnx_runtime import OnnxRuntime, OnnxRuntimeInt8
 from models.backends.openvino_cpu import OpenVino, OpenVinoBf16
+from models.backends.openvino_int8 import OpenVinoInt8
 from models.backends.torch_bf16 import TorchBf16
 from models.backends.torch_compile import TorchCompile
 from models.backends.torch_eager import TorchEager
@@ -23,6 +24,7 @@ BACKENDS: dict[str, Backend] = {
         OnnxRuntimeInt8(),
         OpenVino(),
         OpenVinoBf16(),
+        OpenVinoInt8(),
         TorchTensorRt(),
         DeepSpeed(),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ class OpenVino(Backend):
         return on_cpu(device, missing[0] if missing else found[-1])
 
     def prepare(self, denoiser: nn.Module) -> Prepared:
-        return _Compiled(denoiser, self.precision)
+        return Compiled(denoiser, self.precision)
 
 
 class OpenVinoBf16(OpenVino):
@@ -42,28 +42,32 @@ class OpenVinoBf16(OpenVino):
         return found
 
 
-class _Compiled(Prepared):
-    def __init__(self, denoiser: nn.Module, precision: str) -> None:
+class Compiled(Prepared):
+    """:param options: of OpenVINO's CPU device, beside those that all have"""
+
+    def __init__(self, denoiser: nn.Module, precision: str, options: Mapping[str, str] | None = None) -> None:
         self.denoiser = denoiser
         self.precision = precision
+        self.options = dict(options or {})
 
     def open(self, call: Call, folder: Path) -> Run:
         import openvino
 
         graph = graph_of(self.denoiser, call, folder)
-        compiled = openvino.Core().compile_model(
-            str(graph),
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": self.precision,
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            },
-        )
-        request = compiled.create_infer_request()
+        options = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            **self.options,
+        }
+        request = openvino.Core().compile_model(str(self.model_of(graph)), "CPU", options).create_infer_request()
 
         def infer(tensors: Sequence[Tensor]) -> Tensor:
             request.infer([tensor.detach().contiguous().numpy() for tensor in tensors], share_inputs=True)
             return torch.from_numpy(request.get_output_tensor().data.copy())
 
         return run_of(graph, infer)
+
+    def model_of(self, graph: Path) -> Path:
+        """The file that is compiled; made from the graph where it is another one."""
+        return graph

@@ -8,11 +8,14 @@ from pathlib import Path
 from models.backends.base import BackendError
 from models.backends.onnx_graph import LAYOUT
 from models.backends.onnx_runtime import QUANTIZED
+from models.backends.openvino_int8 import INT8, INT8_WEIGHTS
 from models.compression.base import GRAPHS, Variant, attach
 from models.compression.directories import PIPELINE, link_tree
 from models.compression.plan import SweepPlan
 from models.pipelines.loading import load_text_to_image
 
+#: Files that a backend makes of the graph and runs in its place.
+MADE_BY = {"onnxruntime-int8": (QUANTIZED,), "openvino-int8": (INT8, INT8_WEIGHTS)}
 EXPORTED = "exported"  #: in the version's home: graphs, of which one export serves several variants
 
 
@@ -36,8 +39,9 @@ class OnBackend(Variant):
 
     def network_files(self, folder: Path) -> list[Path]:
         files = [path for path in sorted((folder / GRAPHS).rglob("*")) if path.is_file() and path.name != LAYOUT]
-        quantized = [path for path in files if path.name == QUANTIZED]
-        return quantized or files or super().network_files(folder)
+        own = [path for path in files if path.name in MADE_BY.get(self.backend, ())]
+        return own or files or super().network_files(folder)
 
     def _wants(self, path: Path) -> bool:
-        return path.name != QUANTIZED or self.backend == "onnxruntime-int8"
+        """Without what other backends made of the same graph."""
+        return all(path.name not in names for backend, names in MADE_BY.items() if backend != self.backend)

@@ -30,6 +30,7 @@ KINDS: dict[str, Kind] = {
         Kind(name="onnx-int8", what="ONNX Runtime, dynamic int8"),
         Kind(name="openvino", what="OpenVINO, fp32"),
         Kind(name="openvino-bf16", what="OpenVINO, products in bf16"),
+        Kind(name="openvino-int8", what="OpenVINO, products in int8"),
         Kind(name="tensorrt", what="TensorRT, fp16"),
     )
 }

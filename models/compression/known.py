@@ -23,6 +23,7 @@ VARIANTS: dict[str, Variant] = {
         OnBackend(name="onnx-int8", backend="onnxruntime-int8"),
         OnBackend(name="openvino", backend="openvino"),
         OnBackend(name="openvino-bf16", backend="openvino-bf16"),
+        OnBackend(name="openvino-int8", backend="openvino-int8"),
         OnBackend(name="tensorrt", backend="tensorrt"),
     )
 }

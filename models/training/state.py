@@ -122,7 +122,7 @@ def _optimizers(weights: dict[str, nn.Parameter], config: TrainingConfig) -> lis
     matrices = [weight for name, weight in weights.items() if muon and _is_block_matrix(name, weight)]
     chosen = {id(weight) for weight in matrices}
     rest = [weight for weight in weights.values() if id(weight) not in chosen]
-    adamw = torch.optim.AdamW(rest, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, foreach=True)
+    adamw = torch.optim.AdamW(rest, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True)
     if not matrices:
         return [adamw]
     return [torch.optim.Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"), adamw]

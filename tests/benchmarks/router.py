@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+import orjson
 import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -68,7 +69,7 @@ class NoOpWorkers:
         """Until the parent says ``stop``; asked for a phase by its name, answers with its :class:`Arrivals`."""
         while True:
             for message in self.consumer.consume(200, 0.002):
-                self._take(json.loads(message.value()), time.time())
+                self._take(orjson.loads(message.value()), time.time())
             if time.monotonic() >= self.beat_at:
                 self.beat_at = time.monotonic() + 1.0
                 self._beat()
@@ -81,7 +82,7 @@ class NoOpWorkers:
     def _say(self, kind: str, worker_id: str, **fields: Any) -> None:
         identity = {"worker_id": worker_id, "incarnation": "i-1", "cell": self.settings.cell, "pool": self.settings.worker_pool}
         message = {"kind": kind, **identity, "at": time.time(), **fields}
-        self.producer.produce(self.settings.topic_prefix + topics.WORKERS, json.dumps(message))
+        self.producer.produce(self.settings.topic_prefix + topics.WORKERS, orjson.dumps(message))
 
     def _beat(self) -> None:
         for number in range(WORKERS):
@@ -146,7 +147,7 @@ class Load:
             "prompt": "a red heart on a white background, flat colours",
             "steps": 4 + 4 * (number % 2),
         }
-        self.producer.produce(self.settings.topic_prefix + topic, json.dumps(message))
+        self.producer.produce(self.settings.topic_prefix + topic, orjson.dumps(message))
 
 
 def model_route() -> str:

@@ -17,13 +17,7 @@ from include.storage import ObjectStore, open_store
 from include.worker.edge_client import EdgeAccess, EdgeClient
 from include.worker.edge_store import EdgeStore
 from tests.support.http_server import serving
-from tests.support.s3 import S3Server, s3_server_at
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server_at(tmp_path_factory.mktemp("s3")) as server:
-        yield server
+from tests.support.s3 import S3Server
 
 
 class EveryRight:

@@ -75,6 +75,17 @@ def test_head_tells_size_digest_and_media_type(store: ObjectStore) -> None:
     assert (info.key, info.size, info.sha256, info.media_type) == (KEY, len(DATA), DIGEST, "image/png")
 
 
+def test_head_reads_nothing_of_the_object(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gigabyte of weights is looked up as fast as a preview."""
+    for key, put in (("once.bin", store.put_if_absent), ("over.bin", store.put)):
+        put(key, DATA, "application/octet-stream")
+    monkeypatch.setattr(type(store), "get", None)
+    monkeypatch.setattr(hashlib, "file_digest", None)
+    for key in ("once.bin", "over.bin"):
+        info = store.head(key)
+        assert info is not None and (info.size, info.sha256) == (len(DATA), DIGEST)
+
+
 def test_a_missing_object_is_said_to_be_missing(store: ObjectStore) -> None:
     with pytest.raises(ObjectMissingError, match=r"images/acme/r-1/0\.png"):
         store.get(KEY)

@@ -1,7 +1,9 @@
 """A small HTTP server that speaks the part of the Kubernetes API that scaling needs, and keeps pods as a controller would.
 
-Paths, bodies, media types and errors are those of ``autoscaling/v1`` Scale and ``v1`` Pod: merge patches only by their media type, resource
-versions that grow, ``Status`` objects for errors. :meth:`ClusterDouble.settle` does what the cluster does in time.
+Paths, bodies, media types and errors are those of ``autoscaling/v1`` Scale and ``v1`` Pod, with bodies built from the official client's own
+models. What a real server refuses is refused: other media types of patches, unknown parts of one, negative replicas, annotations that are
+no text.
+:meth:`ClusterDouble.settle` does what the cluster does in time.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from kubernetes import client
 
 from include.autoscale.drivers.kubernetes import DELETION_COST
 
@@ -67,19 +71,25 @@ class ClusterDouble:
         if method == "PATCH":
             if media_type not in PATCHES:
                 return 415, _status(415, f"the body of the request was in an unknown format - accepted media types include: {PATCHES}")
+            if (trouble := _trouble(body, client.V1Scale, client.V1ScaleSpec)) is not None:
+                return 400, _status(400, trouble)
+            replicas = body["spec"]["replicas"]
+            if not isinstance(replicas, int) or replicas < 0:
+                words = f"spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0"
+                return 422, _status(422, f'Scale.autoscaling "{self.name}" is invalid: {words}')
             self.patches.append(body)
-            self.replicas = body["spec"]["replicas"]
+            self.replicas = replicas
             self._version += 1
             self.reconcile()
-        metadata = {"name": self.name, "namespace": self.namespace, "resourceVersion": str(self._version)}
-        status = {"replicas": len(self.pods), "selector": "app=worker,pool=spot"}
-        return 200, {
-            "kind": "Scale",
-            "apiVersion": "autoscaling/v1",
-            "metadata": metadata,
-            "spec": {"replicas": self.replicas},
-            "status": status,
-        }
+        return 200, _json(
+            client.V1Scale(
+                api_version="autoscaling/v1",
+                kind="Scale",
+                metadata=client.V1ObjectMeta(name=self.name, namespace=self.namespace, resource_version=str(self._version)),
+                spec=client.V1ScaleSpec(replicas=self.replicas),
+                status=client.V1ScaleStatus(replicas=len(self.pods), selector="app=worker,pool=spot"),
+            )
+        )
 
     def _pods(self, method: str, path: list[str], query: dict[str, list[str]], media_type: str, body: Any) -> tuple[int, dict[str, Any]]:
         if not path:
@@ -89,8 +99,16 @@ class ClusterDouble:
             return 200, {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": str(self._version)}, "items": items}
         if path[0] not in self.pods:
             return 404, _status(404, f'pods "{path[0]}" not found')
-        if method == "PATCH" and media_type in PATCHES:
-            self.pods[path[0]]["metadata"].setdefault("annotations", {}).update(body["metadata"]["annotations"])
+        if method == "PATCH":
+            if media_type not in PATCHES:
+                return 415, _status(415, f"the body of the request was in an unknown format - accepted media types include: {PATCHES}")
+            annotations = body["metadata"]["annotations"]
+            trouble = _trouble(body, client.V1Pod, client.V1ObjectMeta, part="metadata")
+            if trouble is None and not all(isinstance(value, str) for value in annotations.values()):
+                trouble = "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.annotations of type string"
+            if trouble is not None:
+                return 400, _status(400, trouble)
+            self.pods[path[0]]["metadata"].setdefault("annotations", {}).update(annotations)
         return 200, {"kind": "Pod", "apiVersion": "v1", **self.pods[path[0]]}
 
     def _fresh_name(self, live: list[str]) -> str:
@@ -109,6 +127,19 @@ class ClusterDouble:
 
 def _pod() -> dict[str, Any]:
     return {"metadata": {}, "spec": {"containers": [{"name": "worker"}]}, "status": {"phase": "Pending"}}
+
+
+def _json(model: Any) -> dict[str, Any]:
+    found: dict[str, Any] = client.ApiClient().sanitize_for_serialization(model)
+    return found
+
+
+def _trouble(body: Any, model: Any, inner: Any, part: str = "spec") -> str | None:
+    """What strict decoding of a patch complains of: names that the models don't know."""
+    if not isinstance(body, dict) or not isinstance(body.get(part), dict):
+        return f"json: cannot unmarshal the patch: it has no {part}"
+    unknown = [*(set(body) - set(model.attribute_map.values())), *(set(body[part]) - set(inner.attribute_map.values()))]
+    return f'strict decoding error: unknown field "{unknown[0]}"' if unknown else None
 
 
 def _cost(pod: dict[str, Any]) -> int:
@@ -142,7 +173,7 @@ def cluster(**changes: Any) -> Iterator[ClusterDouble]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)  # seconds until it notices that it is to end
     thread.start()
     double.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:

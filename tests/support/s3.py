@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -29,15 +30,22 @@ def server_binary() -> Path:
     """The program; built at the first call, which takes about a minute and needs Go and the Go module proxy."""
     folder = PROJECT_ROOT / ".jars" / "tools"
     binary = folder / f"versitygw-{VERSION}"
-    if not binary.exists():
-        if shutil.which("go") is None:
-            raise RuntimeError("the tests on S3 build their server with Go: install Go 1.26 or newer and put `go` on PATH")
-        part = folder / f"build-{os.getpid()}"
-        environment = {**os.environ, "GOBIN": str(part), "GOFLAGS": "-buildvcs=false"}
-        subprocess.run(["go", "install", MODULE], check=True, env=environment, timeout=540)
-        (part / "versitygw").replace(binary)
-        part.rmdir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of several test processes one builds and the others wait for it
+        if not binary.exists():
+            _build(binary)
     return binary
+
+
+def _build(binary: Path) -> None:
+    if shutil.which("go") is None:
+        raise RuntimeError("the tests on S3 build their server with Go: install Go 1.26 or newer and put `go` on PATH")
+    part = binary.parent / f"build-{os.getpid()}"
+    environment = {**os.environ, "GOBIN": str(part), "GOFLAGS": "-buildvcs=false"}
+    subprocess.run(["go", "install", MODULE], check=True, env=environment, timeout=540)
+    (part / "versitygw").replace(binary)
+    part.rmdir()
 
 
 class S3Server:

@@ -55,7 +55,7 @@ class Running:
         with self.log.open("ab") as log:
             self.process = spawn(self.service, self.settings, log)
 
-    def wait_healthy(self, timeout: float = 120.0) -> None:
+    def wait_healthy(self, timeout: float = 240.0) -> None:
         def healthy() -> bool:
             if self.process is not None and self.process.poll() is not None:
                 raise RuntimeError(f"{self.service.name} exited with {self.process.returncode}:\n{self.tail()}")
@@ -69,15 +69,11 @@ class Running:
         end_processes(self.settings.home, [self.service.name], grace_s=0)
         self.reap()
 
-    def stop(self) -> None:
-        end_processes(self.settings.home, [self.service.name], grace_s=self.service.stop_s)
-        self.reap()
-
     def reap(self) -> None:
         if self.process is not None:
             self.process.wait(timeout=30)
 
-    def restart(self, timeout: float = 120.0) -> None:
+    def restart(self, timeout: float = 240.0) -> None:
         self.start()
         self.wait_healthy(timeout)
 
@@ -87,11 +83,11 @@ class Running:
 
 @contextmanager
 def running(settings: Settings, *services: Service) -> Iterator[list[Running]]:
-    """Start the services together, wait until each is healthy, end them all."""
+    """Start the services together, wait until each is healthy, and kill them all: what they leave is thrown away with their directory."""
+    started = [Running(service, settings) for service in services]
     with ExitStack() as stack:
-        started = [Running(service, settings) for service in services]
         for one in started:
-            stack.callback(one.stop)
+            stack.callback(one.kill)
             one.start()
         for one in started:
             one.wait_healthy()

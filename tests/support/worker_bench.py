@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,16 +107,42 @@ class Hand:
         self._consumer.close()
 
 
+DEVICE_CALLS = (
+    "encode",
+    "embed",
+    "embed_negative",
+    "condition",
+    "prepare",
+    "preview",
+    "decode",
+)  #: what a pipeline works in, but for steps
+
+
+@dataclass(frozen=True)
+class Span:
+    """Of work on the device, by the monotonic clock."""
+
+    began: float
+    ended: float
+
+    def after(self, instant: float) -> float:
+        """Seconds of it that lie behind the instant."""
+        return max(0.0, self.ended - max(self.began, instant))
+
+
 class Recorder:
-    """Passes everything on to the pipeline and notes when each step began and ended, and of how many steps its render is."""
+    """Passes everything on to the pipeline and notes when each step began and ended, of how many steps its render is, and the same of
+    all other work that it does for a render."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.steps: list[tuple[int, float, float]] = []
+        self.others: list[Span] = []
         self.on_step: Callable[[int], None] = lambda _: None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.pipeline, name)
+        found = getattr(self.pipeline, name)
+        return self._noted(found) if name in DEVICE_CALLS else found
 
     def step(self, state: RenderState) -> RenderState:
         self.on_step(len(self.steps))
@@ -123,6 +150,16 @@ class Recorder:
         found = self.pipeline.step(state)
         self.steps.append((state.steps, began, time.monotonic()))
         return found
+
+    def _noted(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **named: Any) -> Any:
+            began = time.monotonic()
+            try:
+                return call(*arguments, **named)
+            finally:
+                self.others.append(Span(began, time.monotonic()))
+
+        return noted
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from include.dataset.config import DatasetConfig
 from include.dataset.fingerprints import fingerprint
 from include.dataset.fitting import on_white, place, scaled_size, shrink, target_size
 from include.dataset.stages.batches import Staged, each_row
+from include.dataset.stages.fast_png import decode_fast
 from include.dataset.stages.headers import is_svg, open_image
 from include.dataset.stages.rejection import RejectedError
 
@@ -57,13 +58,17 @@ def _decoded(data: bytes | memoryview, config: DatasetConfig) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-            file.draft("RGB", (2 * config.size, 2 * config.size))
-            image = _upright(_plain(file))
+            image = decode_fast(file, data) or _decoded_by_pillow(file, config)
     except (OSError, SyntaxError, ValueError, MemoryError) as error:
         raise RejectedError(DECODE, f"not a readable image: {error}") from error
     target = target_size(*image.size, config.size, config.fit)
     size = scaled_size(*image.size, target, config.fit)
     return shrink(on_white(image) if image.mode == "RGBA" else image, size)
+
+
+def _decoded_by_pillow(file: Image.Image, config: DatasetConfig) -> Image.Image:
+    file.draft("RGB", (2 * config.size, 2 * config.size))
+    return _upright(_plain(file))
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -12,8 +12,8 @@ import yaml
 
 from include.config import Settings
 from include.lifecycle.airflow_api import AirflowApi, DagRun
-from include.platform.airflow import credentials
-from tests.support.airflow import AirflowServer
+from include.platform.airflow import airflow_services, credentials
+from tests.support.services import running
 from tests.support.waiting import wait_for
 
 NETWORK = {"sample_size": 32, "patch_size": 4, "outer_dim": 32, "outer_depth": 1, "inner_dim": 64, "inner_depth": 1, "head_dim": 32}
@@ -50,9 +50,16 @@ class Lifecycle:
         return self.api.xcom(run.dag_id, run.run_id, task_id)
 
 
-@pytest.fixture(scope="session")
-def lifecycle(airflow_server: AirflowServer, mlflow_server: str) -> Iterator[Lifecycle]:
-    settings = airflow_server.settings
+@pytest.fixture(scope="package")
+def airflow(service_settings: Settings) -> Iterator[Settings]:
+    """All four processes of Airflow over this repository's DAGs. They are never idle, so they end with this folder's tests."""
+    with running(service_settings, *airflow_services(service_settings)):
+        yield service_settings
+
+
+@pytest.fixture(scope="package")
+def lifecycle(airflow: Settings, mlflow_server: str) -> Iterator[Lifecycle]:
+    settings = airflow
     write_config(settings, "tiny", TINY)
     write_config(settings, "long", LONG)
     with AirflowApi(settings.airflow, *credentials(settings)) as api:
@@ -60,13 +67,13 @@ def lifecycle(airflow_server: AirflowServer, mlflow_server: str) -> Iterator[Lif
         yield Lifecycle(api, settings)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dataset(lifecycle: Lifecycle) -> dict[str, Any]:
     """What ``prepare_dataset`` published."""
     return dict(lifecycle.result(lifecycle.run("prepare_dataset", **DATASET), "publish"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def version(lifecycle: Lifecycle, dataset: dict[str, Any]) -> dict[str, Any]:
     """A model version that was trained and evaluated."""
     made = lifecycle.result(lifecycle.run("train_model", dataset_version=dataset["version"], **TRAINING), "register")

@@ -27,7 +27,7 @@ MEASURED = {"kernel_distance": "0.1", "held_out_loss": "0.1", "seconds_per_image
 CONF = {"model": MODEL, "approve": "yes", "canary_share": 0.5, "canary_min_requests": 5, "canary_minutes": 10}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def two_versions(lifecycle: Lifecycle, kafka: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Both measured alike; the first is the champion."""
     settings, found = lifecycle.settings, []

@@ -6,8 +6,9 @@ import os
 import time
 from pathlib import Path
 
+from include.lifecycle.airflow_api import DagRun
 from include.lifecycle.datasets import dataset_root
-from tests.support.airflow import AirflowEnvironment
+from tests.integration.airflow.conftest import Lifecycle
 from tests.support.tiny_dataset import write_tiny_dataset
 
 
@@ -19,11 +20,16 @@ def forgotten_dataset(root: Path) -> Path:
     return manifest
 
 
-def test_nothing_goes_unless_the_run_says_apply(airflow_env: AirflowEnvironment, mlflow_server: str) -> None:
-    manifest = forgotten_dataset(dataset_root(airflow_env.settings))
+def log(lifecycle: Lifecycle, run: DagRun, task_id: str) -> str:
+    task = next(task for task in lifecycle.api.task_states(run.dag_id, run.run_id) if task.task_id == task_id)
+    return "\n".join(lifecycle.api.log(run.dag_id, run.run_id, task))
+
+
+def test_nothing_goes_unless_the_run_says_apply(lifecycle: Lifecycle) -> None:
+    manifest = forgotten_dataset(dataset_root(lifecycle.settings))
     limits = {"keep_datasets": 0, "dataset_days": 90}
-    shown = airflow_env.test_dag("maintain_platform", limits)
-    assert "dataset version forgotten-1" in shown
+    shown = lifecycle.run("maintain_platform", **limits)
+    assert "dataset version forgotten-1" in log(lifecycle, shown, "plan")
     assert manifest.is_file()
-    airflow_env.test_dag("maintain_platform", {**limits, "apply": True})
+    lifecycle.run("maintain_platform", **limits, apply=True)
     assert not manifest.parent.exists()

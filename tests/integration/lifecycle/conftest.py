@@ -19,7 +19,6 @@ from include.lifecycle.tracking import KEY, client_of
 from include.registry.aliases import set_alias
 from include.registry.client import RegistryClient
 from tests.support.registry import register
-from tests.support.s3 import S3Server, s3_server_at
 from tests.support.tiny_dataset import write_tiny_dataset
 
 DAY_S = 86_400.0
@@ -87,9 +86,3 @@ def installation(tmp_path: Path, mlflow_server: str) -> Iterator[Installation]:
     with RegistryClient(mlflow_server) as client:
         for alias in next((model.aliases for model in client.models() if model.name == made.model), {}):
             client.delete_alias(made.model, alias)
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server_at(tmp_path_factory.mktemp("s3")) as server:
-        yield server

@@ -1,8 +1,7 @@
-"""Each service of the local profile starts and passes its own health check."""
+"""Kafka and MLflow of the local profile start and pass their own health checks; Airflow is in ``tests/integration/airflow``."""
 
 from __future__ import annotations
 
-import json
 import urllib.request
 
 import pytest
@@ -10,11 +9,9 @@ import pytest
 from include.config import Settings
 from include.contracts import topics as names
 from include.contracts.topics import topics_for
-from include.platform.airflow import check_component, credentials
 from include.platform.kafka import existing_topics
 from include.platform.mlflow import check_mlflow
 from include.platform.service import Unhealthy
-from tests.support.airflow import AirflowServer
 from tests.support.kafka_client import TopicReader, send
 from tests.support.services import free_settings
 
@@ -39,15 +36,6 @@ def test_mlflow_serves_artifacts(mlflow_server: str, service_settings: Settings)
     put = urllib.request.Request(f"{mlflow_server}/api/2.0/mlflow-artifacts/artifacts/a.txt", b"picture", method="PUT")
     urllib.request.urlopen(put).close()
     assert (service_settings.home / "mlflow" / "artifacts" / "a.txt").read_bytes() == b"picture"
-
-
-def test_airflow_runs_all_components(airflow_server: AirflowServer) -> None:
-    for component in ("metadatabase", "scheduler", "dag_processor", "triggerer"):
-        check_component(airflow_server.settings, component)
-    user, password = credentials(airflow_server.settings)
-    assert user == "admin" and len(password) >= 16
-    assert "dags" in json.loads(json.dumps(airflow_server.call("GET", "dags")))
-    assert airflow_server.call("GET", "importErrors")["import_errors"] == []
 
 
 def test_checks_name_what_does_not_answer(tmp_path) -> None:

@@ -152,7 +152,8 @@ def routing(cluster: FlinkCluster, settings: Settings) -> Iterator[RouterJob]:
 @contextmanager
 def isolated_topics(settings: Settings, bootstrap: str) -> Iterator[Settings]:
     """As the fixture ``topics``, for as long as wanted."""
-    isolated = settings.model_copy(update={"topic_prefix": f"test-{uuid.uuid4().hex[:8]}.", "kafka_bootstrap": bootstrap})
+    changes = {"topic_prefix": f"test-{uuid.uuid4().hex[:8]}.", "kafka_bootstrap": bootstrap, "checkpoint_s": 1.0}
+    isolated = settings.model_copy(update=changes)
     create_topics(isolated)
     yield isolated
     delete_topics(isolated)

@@ -64,6 +64,31 @@ def test_a_steady_stream_has_its_rate(tracker: DemandTracker) -> None:
     assert high(tracker, NOW + 300.0 + RATE_TAU_S).rate == pytest.approx(3.0 / 2.718, rel=0.03)
 
 
+def test_many_at_once_are_work_and_not_the_beginning_of_a_flood(tracker: DemandTracker) -> None:
+    for number in range(60):
+        tracker.take_event(queued(f"r{number}", 1.0))
+    at_once, later = high(tracker), high(tracker, NOW + 15.0)
+    assert (at_once.waiting_s, at_once.rate, at_once.burst, at_once.surge_s) == (60.0, pytest.approx(1.0), 0.0, 0.0)
+    assert later.burst == later.surge_s == 0.0, "it is over"
+
+
+def test_a_burst_is_believed_the_more_the_longer_it_lasts(tracker: DemandTracker) -> None:
+    def stream(first: int, last: int, each: int) -> None:
+        for second in range(first, last):
+            for number in range(each):
+                tracker.take_event(queued(f"r{second}-{number}", 1.0, at=NOW + second))
+
+    stream(0, 300, 1)
+    assert high(tracker, NOW + 300.0).burst == 0.0
+    stream(300, 305, 8)
+    early = high(tracker, NOW + 305.0)
+    stream(305, 312, 8)
+    late = high(tracker, NOW + 312.0)
+    assert 0 < early.burst < late.burst < 8.0
+    assert early.surge_s < late.surge_s <= 7.0 * 12
+    assert late.rate + late.burst == pytest.approx(8.0, rel=0.25), "all of it by now"
+
+
 def test_what_may_go_to_other_pools_or_lanes_is_counted_apart(tracker: DemandTracker) -> None:
     tracker.take_event(queued("a", 1.0))
     tracker.take_event(queued("b", 2.0, pools=("spot",)))

@@ -22,6 +22,24 @@ def test_what_is_starting_is_not_started_again() -> None:
     assert not decision.changes
 
 
+def test_while_workers_start_the_same_work_starts_no_others() -> None:
+    """What the running one does meanwhile makes up for what comes."""
+    sizer, scaling = Sizer(), rule(max_workers=100, start_s=20.0)
+    first = decide(sizer, PoolNow(running=1), Demand(lane=Lane.HIGH, waiting_s=200.0), scaling=scaling).after
+    for second in range(2, 20, 2):
+        waits = Demand(lane=Lane.HIGH, waiting_s=200.0 + 4.0 * second)
+        now = PoolNow(running=1, starting=first - 1)
+        assert decide(sizer, now, waits, at=NOW + second, scaling=scaling).after == first
+
+
+def test_workers_that_were_taken_back_or_came_are_expected_no_more() -> None:
+    sizer, scaling = Sizer(), rule(max_workers=100, start_s=10.0)
+    decide(sizer, PoolNow(), Demand(lane=Lane.HIGH, waiting_s=40.0), scaling=scaling)
+    came = PoolNow(running=4)
+    again = decide(sizer, came, Demand(lane=Lane.HIGH, waiting_s=200.0), at=NOW + 10.0, scaling=scaling)
+    assert again.after == decide(Sizer(), came, Demand(lane=Lane.HIGH, waiting_s=200.0), scaling=scaling).after
+
+
 def test_never_more_than_the_limit_and_the_reason_says_so() -> None:
     decision = decide(Sizer(), PoolNow(running=1), WAITS, scaling=rule(max_workers=3))
     assert decision.after == 3

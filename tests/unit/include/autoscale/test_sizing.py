@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from include.autoscale.sizing import Demand, Need, PoolNow, needed, share_out
@@ -43,6 +45,20 @@ def test_a_backlog_is_cleared_by_workers_that_must_first_start() -> None:
 def test_workers_that_are_starting_are_part_of_what_is_needed() -> None:
     waits = Demand(lane=Lane.HIGH, waiting_s=100.0)
     assert need(waits, now=PoolNow(starting=6)).workers == need(waits).workers
+
+
+def test_workers_that_will_be_there_soon_do_more_than_new_ones() -> None:
+    """Within 20 seconds: new ones render for 10 of them, two that come in 5 seconds for 15 each."""
+    waits = Demand(lane=Lane.HIGH, waiting_s=100.0)
+    assert need(waits, now=PoolNow(starting=2, coming_in_s=(5.0, 5.0))).workers == pytest.approx(2 + 7)
+    assert need(waits, now=PoolNow(starting=2, coming_in_s=(5.0,))).workers == pytest.approx(2 + 7.5)
+    assert need(Demand(lane=Lane.HIGH, waiting_s=15.0), now=PoolNow(starting=3, coming_in_s=(2.0, 5.0, 8.0))).whole == 1
+
+
+def test_a_burst_is_kept_up_with_while_it_lasts_and_what_it_still_brings_is_part_of_the_backlog() -> None:
+    calm = Demand(lane=Lane.HIGH, rate=1.0, waiting_s=100.0)
+    assert need(Demand(lane=Lane.HIGH, rate=1.0, burst=5.0), target=0.75).workers == pytest.approx(8.0)
+    assert need(replace(calm, surge_s=50.0)).workers == pytest.approx(need(calm).workers + 5.0)
 
 
 def test_a_lane_with_time_needs_fewer_than_one_without() -> None:

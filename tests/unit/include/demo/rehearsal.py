@@ -34,7 +34,7 @@ class Machine:
 class Rehearsal:
     """:param slower: how much longer everything takes than it was measured to take before"""
 
-    def __init__(self, seconds: float = 15.0, unit_s: float = 0.3, slower: float = 1.0) -> None:
+    def __init__(self, seconds: float = 10.0, unit_s: float = 0.3, slower: float = 1.0) -> None:
         self.capacity = Capacity(workers=2, unit_s=unit_s, defaults=DEFAULTS)
         self.plan = plan_burst(BurstSize(run="run", capacity=self.capacity, seconds=seconds))
         self.seconds = seconds

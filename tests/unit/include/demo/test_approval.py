@@ -28,6 +28,8 @@ class Airflow:
             self.answers.append((request.url.path, json.loads(request.content)))
             self.waiting = []
             return httpx.Response(200, json={})
+        if request.url.path == "/api/v2/monitor/health":
+            return httpx.Response(200, json={"scheduler": {"status": "healthy", "latest_scheduler_heartbeat": "2026-01-01T00:01:00+00:00"}})
         tasks = [{"task_id": name, "state": "awaiting_input"} for name in self.waiting]
         details = [{"task_instance": task, "created_at": "2026-01-01T00:00:00+00:00"} for task in tasks]
         return httpx.Response(200, json={"hitl_details": details})

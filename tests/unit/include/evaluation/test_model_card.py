@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,17 +36,26 @@ def test_figures_stand_beside_the_champions_with_error_and_meaning() -> None:
 
 
 def test_figures_on_other_features_are_not_put_beside_each_other() -> None:
-    other = Measured(version="1", metrics=CHAMPION.metrics, facts={"features": "colour-edge-1"})
+    other = Measured(version="1", metrics=CHAMPION.metrics, facts={"features": "two-tower-0"})
     card = model_card("emoji", Measured(version="2", metrics=METRICS, facts=FACTS), TAGS, MANIFEST, other)
     assert {row.metric: row.champion for row in card.rows}["prompt_agreement"] == ""
     assert {row.metric: row.champion for row in card.rows}["held_out_loss"] == "0.3"
-    assert "colour-edge-1; those figures can't be compared" in card.notes[1]
+    assert "two-tower-0; those figures can't be compared" in card.notes[1]
 
 
 def test_it_says_where_the_model_comes_from_and_what_it_copies() -> None:
     text = markdown(CARD)
     for said in ("CC BY-SA 4.0 (99)", "9: Author 0 (10)", "c0de", "ab" * 32, "75 % of its images are near copies"):
         assert said in text
+
+
+def test_it_names_the_compressed_variants_that_a_sweep_offered() -> None:
+    summary = {"offered": ["bf16", "onnx"], "best": "bf16", "size": "64x64", "machine": "x86_64-2"}
+    text = markdown(model_card("emoji", CHAMPION, {**TAGS, "atelier.compression": json.dumps(summary)}, MANIFEST))
+    assert "| Compressed variants | bf16, onnx; the fastest is bf16; measured at 64x64 on x86_64-2 |" in text
+    nothing = {**TAGS, "atelier.compression": json.dumps({**summary, "offered": [], "best": None})}
+    assert "| Compressed variants | none is worth having; measured at" in markdown(model_card("emoji", CHAMPION, nothing, MANIFEST))
+    assert "Compressed variants" not in markdown(CARD)
 
 
 def test_the_page_needs_no_other_file_and_escapes_names(tmp_path: Path) -> None:

@@ -127,12 +127,19 @@ def test_tasks_come_in_the_order_they_started_and_a_mapped_one_shows_its_index()
     assert tasks[1].state == "none"
 
 
-def test_an_approval_is_offered_only_when_the_scheduler_has_settled() -> None:
+@pytest.mark.parametrize(("beat_s_ago", "offered"), [(0, ["settled"]), (28, []), (None, [])])
+def test_an_approval_is_offered_once_the_scheduler_has_seen_that_it_waits(beat_s_ago: float | None, offered: list[str]) -> None:
     now = datetime.now(UTC)
     ages = {"fresh": now, "settled": now - timedelta(seconds=30), "past": now - timedelta(seconds=30)}
     states = {"fresh": "awaiting_input", "settled": "awaiting_input", "past": "running"}
     details = [{"task_instance": {"task_id": name, "state": states[name]}, "created_at": at.isoformat()} for name, at in ages.items()]
-    assert api(routes({"/hitlDetails": {"hitl_details": details}})).approvals("d", "r+1") == ["settled"]
+    beat = None if beat_s_ago is None else (now - timedelta(seconds=beat_s_ago)).isoformat()
+    health = {"scheduler": {"status": "healthy", "latest_scheduler_heartbeat": beat}}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=health if request.url.path.endswith("/monitor/health") else {"hitl_details": details})
+
+    assert api(answer).approvals("d", "r+1") == offered
 
 
 def test_a_task_that_has_not_started_has_no_log() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from include.contracts.control import ModelDefaults
 from include.lifecycle import compression, jobs
-from include.lifecycle.compression import await_row, check_room
+from include.lifecycle.compression import await_row, check_room, measuring_network
 from include.lifecycle.compression_chart import ParetoChart, ticks
 from include.lifecycle.compression_report import write_report
 from include.lifecycle.compression_verdicts import (
@@ -24,14 +25,16 @@ from include.lifecycle.compression_verdicts import (
     offered,
     pareto_front,
 )
+from include.lifecycle.versions import FACTS_TAG
 from models.compression.plan import Figures, Measurement, Original, Row, State, SweepPlan
 from models.compression.sweep import write_row
+from models.training.contrastive import EVALUATOR
 
 MakeRow = Callable[..., Row]
 DRAW = np.random.default_rng(0)
 REAL = DRAW.integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
 IMAGES = np.clip(REAL.astype(int) + DRAW.normal(0, 40, REAL.shape), 0, 255).astype(np.uint8)
-NOISE = DRAW.integers(0, 256, REAL.shape, dtype=np.uint8)
+NOISE = DRAW.integers(0, 256, REAL.shape, dtype=np.uint8) * np.array([1, 0, 0], np.uint8)  # red, which nothing real is
 
 
 def shifted(by: int) -> np.ndarray:
@@ -60,8 +63,21 @@ def row(tmp_path: Path) -> MakeRow:
     return make
 
 
+class CellColours:
+    """The mean colour of each of 16 cells, as rows of length √d."""
+
+    name = "cell-colours"
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        cells = images.astype(float).reshape(len(images), 4, 4, 4, 4, 3).mean(axis=(2, 4)).reshape(len(images), -1)
+        return np.asarray(cells * (cells.shape[1] ** 0.5 / np.linalg.norm(cells, axis=1, keepdims=True)))
+
+
+NETWORK = CellColours()
+
+
 def judged(rows: list[Row], **policy: float) -> dict[str, Judged]:
-    return {each.variant: each for each in judge_sweep(rows, REAL, CompressionPolicy(**policy))}
+    return {each.variant: each for each in judge_sweep(rows, REAL, CompressionPolicy(**policy), NETWORK)}
 
 
 def test_the_faster_or_smaller_is_offered(row: MakeRow) -> None:
@@ -86,6 +102,31 @@ def test_worse_than_allowed_says_in_what_and_by_how_much(row: MakeRow) -> None:
     assert "% > " in found["int8"].verdict
     assert found["pruned-50"].verdict.startswith("worse than allowed (kernel distance +")
     assert found["pruned-25"].status is Status.OFFERED
+
+
+def test_a_distance_that_can_not_be_told_from_zero_grows_by_no_absurd_share(row: MakeRow) -> None:
+    near = np.clip(REAL.astype(int) + DRAW.normal(0, 4, REAL.shape), 0, 255).astype(np.uint8)
+    nearer = np.clip(REAL.astype(int) + DRAW.normal(0, 8, REAL.shape), 0, 255).astype(np.uint8)
+    found = judged([row("fp32", near), row("bf16", nearer, ms=50)], images_differ_pct=100)
+    quality = found["bf16"].quality
+    assert quality is not None and found["fp32"].quality is not None
+    assert abs(quality.kernel_distance / found["fp32"].quality.kernel_distance - 1) > 2
+    assert abs(quality.worse_pct) < 100
+    assert found["bf16"].status is Status.OFFERED
+
+
+def test_variants_are_compared_by_what_the_version_was_evaluated_with(tmp_path: Path) -> None:
+    shutil.copytree(EVALUATOR, tmp_path / "other")
+    said: list[str] = []
+
+    def evaluated_with(directory: Path) -> dict[str, str]:
+        return {FACTS_TAG: json.dumps({"config": {"network": str(directory)}})}
+
+    assert measuring_network({}, said.append).name.startswith("two-tower-")
+    assert measuring_network(evaluated_with(tmp_path / "other"), said.append).name.startswith("two-tower-")
+    assert not said
+    assert measuring_network(evaluated_with(tmp_path / "gone"), said.append).name.startswith("two-tower-")
+    assert "gone holds neither a two-tower network" in said[0]
 
 
 def test_other_weights_may_draw_other_images_the_same_weights_may_not(row: MakeRow) -> None:
@@ -138,8 +179,9 @@ def plan(tmp_path: Path) -> SweepPlan:
 def test_the_report_is_a_table_a_plot_and_a_page_that_needs_nothing_else(row: MakeRow, plan: SweepPlan) -> None:
     rows = [row("fp32"), row("bf16", shifted(1), ms=70), Row(variant="tensorrt", state=State.NOT_AVAILABLE, why="<needs> a GPU")]
     policy = CompressionPolicy()
-    files = write_report(plan, rows, judge_sweep(rows, REAL, policy), policy)
+    files = write_report(plan, rows, judge_sweep(rows, REAL, policy, NETWORK), policy, NETWORK.name)
     table = json.loads(files.table.read_text())
+    assert table["features"] == "cell-colours"
     assert [each["variant"] for each in table["variants"]] == ["fp32", "bf16", "tensorrt"]
     assert table["variants"][1]["quality"]["differ_pct"] > 0
     assert files.plot.read_bytes().startswith(b"\x89PNG")
@@ -152,7 +194,7 @@ def test_the_report_is_a_table_a_plot_and_a_page_that_needs_nothing_else(row: Ma
 def test_what_is_far_away_is_drawn_at_the_edge_with_its_value(row: MakeRow) -> None:
     policy = CompressionPolicy()
     rows = [row("fp32"), row("bf16", shifted(1), ms=70), row("pruned-50", NOISE, ms=2000)]
-    chart = ParetoChart.of(judge_sweep(rows, REAL, policy), policy)
+    chart = ParetoChart.of(judge_sweep(rows, REAL, policy, NETWORK), policy)
     far = next(bubble for bubble in chart.bubbles if bubble.variant == "pruned-50")
     assert "2000 ms" in far.label
     assert 0 < chart.px(far.x) < 760 and 0 < chart.py(far.y) < 420

@@ -24,3 +24,8 @@ def test_other_installations_do_not_leak_in(tmp_path: Path, monkeypatch: pytest.
     assert environment[SERVICE_VARIABLE] == "gateway"
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_services_keep_their_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "PYTHONDONTWRITEBYTECODE" not in shared_environment(Settings(_env_file=None, home=tmp_path), "worker-0")

@@ -126,6 +126,79 @@ def test_a_revoked_request_costs_no_further_step_and_says_nothing(bench: Bench) 
     assert bench.store.head(image_key("acme", cancelled.request_id, 0, ImageFormat.PNG)) is None
 
 
+class Revoking:
+    """The real pipeline, which notes its calls; the request is cancelled while the given one is under way."""
+
+    def __init__(self, bench: Bench, call: str, work: Any, request_id: str) -> None:
+        self.pipeline = bench.pipeline
+        self.calls: list[str] = []
+        self.call = call
+        self.revoke = lambda: bench.leases.revoke(
+            Revoke(lease_id=work.lease_id, worker_id="worker-0", pool="standard", request_ids=(request_id,))
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.pipeline, name)
+        if name not in ("encode", "step", "preview", "decode"):
+            return found
+
+        def call(*arguments: Any) -> Any:
+            self.calls.append(name)
+            if f"{name} {self.calls.count(name)}" == self.call:
+                self.revoke()
+            return found(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("during", "calls"),
+    [
+        ("encode 1", ["encode"]),
+        ("step 1", ["encode", "step"]),
+        ("step 4", ["encode", *3 * ["step", "preview"], "step"]),
+        ("decode 1", ["encode", *4 * ["step", "preview"], "decode"]),
+    ],
+)
+def test_a_cancelled_request_costs_the_call_that_is_under_way_and_nothing_after_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, during: str, calls: list[str]
+) -> None:
+    monkeypatch.setattr("include.worker.assignment.REPORT_EVERY_S", 0.0)
+    task = render_task(steps=4)
+    work, previews = lease(bench, task), PreviewWriter(bench.store)
+    bench.pipeline = pipeline = Revoking(bench, during, work, task.request_id)  # type: ignore[assignment]
+    bench.execute(work, previews=previews)
+    previews.close(10)
+    assert pipeline.calls == calls  # type: ignore[comparison-overlap]
+    assert not bench.completed and not bench.failed and list(bench.store.list("images/")) == []
+
+
+def test_a_cancelled_request_leaves_its_mates_before_they_are_decoded(bench: Bench) -> None:
+    cancelled, kept = render_task(steps=2), render_task(steps=2)
+    work = lease(bench, cancelled, kept)
+    bench.pipeline = Revoking(bench, "step 2", work, cancelled.request_id)  # type: ignore[assignment]
+    bench.execute(work)
+    assert bench.completed.keys() == {kept.request_id} and not bench.failed
+    assert bench.completed[kept.request_id].usage.steps == 2
+
+
+def test_a_worker_that_ends_keeps_what_was_rendered_but_not_decoded(bench: Bench) -> None:
+    task = render_task(steps=2)
+    steps: list[int] = []
+
+    def end_at_last(state: Any) -> None:
+        steps.append(min(state.progress))
+        if len(steps) == 2:
+            bench.abandon.set()
+
+    bench.pipeline = Faulty(bench.pipeline, end_at_last)  # type: ignore[assignment]
+    assert bench.execute(lease(bench, task)) == "the worker ends"
+    assert not bench.completed and not bench.failed
+    bench.abandon.clear()
+    bench.execute(lease(bench, task, attempt=2))
+    assert steps == [0, 1] and bench.completed[task.request_id].usage.cache_hits == ("parked",)
+
+
 def test_a_lease_that_expires_in_mid_render_is_left_at_the_next_step(bench: Bench) -> None:
     bench.sent.away = True
     steps: list[int] = []

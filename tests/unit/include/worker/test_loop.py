@@ -106,6 +106,14 @@ class TestTimeSlices:
         run(bench.loop(Bounds(max_times=2)))
         assert list(bench.completed)[:3] == [short[0].request_id, short[1].request_id, long.request_id]
 
+    def test_nothing_is_put_aside_where_memory_is_short(self, bench: Bench, track: Track, monkeypatch: pytest.MonkeyPatch) -> None:
+        long, short = render_task(steps=20), render_task(steps=2)
+        bench.leases.offer(lease(bench, long))
+        track.at[1] = lambda: bench.leases.offer(lease(bench, short))
+        monkeypatch.setattr("include.worker.loop.free_memory_mb", lambda device: 255.0)
+        run(bench.loop())
+        assert list(bench.completed) == [long.request_id, short.request_id]
+
     def test_one_that_was_put_aside_and_is_cancelled_frees_its_slot_at_once(self, bench: Bench, track: Track) -> None:
         low, high = lease(bench, render_task(steps=8), lane=Lane.LOW), lease(bench, render_task(steps=6), lane=Lane.HIGH)
         bench.leases.offer(low)

@@ -78,6 +78,18 @@ def test_what_would_pile_up_is_dropped(writer: PreviewWriter, store: GatedStore)
     assert writer.busy and writer.dropped >= 9
 
 
+def test_it_ends_however_much_waits(writer: PreviewWriter, store: GatedStore) -> None:
+    store.gate.clear()
+    tasks = [render_task() for _ in range(AT_MOST + 10)]
+    writer.offer("l-1", tasks, [Image.new("RGB", (8, 8))] * len(tasks))
+    closing = threading.Thread(target=writer.close, args=(60,))
+    closing.start()
+    store.gate.set()
+    closing.join(30)
+    assert not closing.is_alive()
+    assert len(list(store.list("previews/"))) == len(tasks) - writer.dropped
+
+
 def test_previews_go_with_their_lease(writer: PreviewWriter, store: GatedStore) -> None:
     over, running = render_task(), render_task()
     for task in (over, running):

@@ -8,20 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from include.contracts.control import ModelDefaults
 from models.backends.attached import denoiser_of
 from models.compression.base import VariantError
 from models.compression.children import measured
 from models.compression.directories import PIPELINE, DamagedVariantError, link_tree, size_mb, writing_directory
 from models.compression.kinds import KINDS, chosen
 from models.compression.known import VARIANTS
-from models.compression.plan import SweepPlan
+from models.compression.plan import Original, SweepPlan
 from models.compression.pruning import blocks, pruned, recorded, refitted
 from models.compression.quantization import pack_int4, unpack_int4
+from models.compression.sweep import run_sweep
 from models.compression.weights import without_smallest
 from models.pipelines.golden import read_golden
 from models.pipelines.loading import load_text_to_image
+from models.training.distill_steps import main as distill_steps
+from tests.support.tiny_dataset import write_tiny_dataset
 from tests.support.tiny_pipeline import tiny_pipeline
 
 PlanOf = Callable[..., SweepPlan]
@@ -92,6 +97,39 @@ def test_a_graph_is_run_by_the_backend_from_the_variants_own_files(plan_of: Plan
     assert figures.backend == "onnxruntime"
     assert sorted(folder.rglob("*")) == before
     assert {path.name for path in VARIANTS["onnx"].network_files(folder)} >= {"model.onnx"}
+
+
+def test_int8_graphs_of_two_runtimes_hold_their_own_files_alone(plan_of: PlanOf) -> None:
+    plan = plan_of("fp32", "onnx-int8", "openvino-int8")
+    build(plan, "fp32")
+    original, images = measured(plan, VARIANTS["fp32"])
+    names = {}
+    for name in ("onnx-int8", "openvino-int8"):
+        folder = build(plan, name)
+        figures, found = measured(plan, VARIANTS[name])
+        assert figures.network_mb < original.network_mb
+        assert 0 < np.abs(found.astype(float) - images).mean() < 6
+        names[name] = {path.name for path in VARIANTS[name].network_files(folder)}
+    assert names == {"onnx-int8": {"int8.onnx"}, "openvino-int8": {"openvino-int8.xml", "openvino-int8.bin"}}
+
+
+def test_a_student_is_measured_with_its_own_steps(plan_of: PlanOf, version: Path, tmp_path: Path) -> None:
+    settings = {"max_steps": 2, "batch_size": 2, "sample_steps": 1, "teacher_steps": 1, "optimizer": "adamw", "precision": "fp32"}
+    settings |= {"validation_samples": 2, "sample_prompts": [], "threads": 1}
+    (tmp_path / "distill.yaml").write_text(yaml.safe_dump(settings))
+    dataset = write_tiny_dataset(tmp_path / "data", {"train": 8, "validation": 2})
+    arguments = ["--config", str(tmp_path / "distill.yaml"), "--dataset", str(dataset), "--output", str(tmp_path / "student")]
+    assert distill_steps([*arguments, "--init", str(version)]) == 0
+    defaults = ModelDefaults(width=16, height=16, steps=1, guidance=1.0)
+    student = Original(directory=tmp_path / "student" / "pipeline", digest="b" * 64, label="tiny-student/1", defaults=defaults)
+    plan = plan_of("fp32", "distilled", student=student)
+    run_sweep(plan)
+    first, second = plan.row("fp32"), plan.row("distilled")
+    assert first is not None and second is not None
+    assert first.figures is not None and second.figures is not None, second.why
+    assert (first.figures.steps, second.figures.steps, second.figures.guidance) == (2, 1, 1.0)
+    assert second.images is not None
+    assert np.load(second.images).shape == (4, 16, 16, 3)
 
 
 def test_a_file_that_was_changed_is_found_before_it_is_loaded(plan_of: PlanOf) -> None:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 
 from include.autoscale.drivers.base import DriverError
 from include.autoscale.drivers.kubernetes import KubernetesDriver, connect
@@ -29,6 +31,17 @@ def test_only_the_scale_is_patched(double: ClusterDouble) -> None:
     driver.scale_to(3)
     driver.scale_to(3)
     assert double.patches == [{"spec": {"replicas": 3}}]
+
+
+@pytest.mark.parametrize(
+    ("patch", "status"),
+    [({"spec": {"replicas": -1}}, 422), ({"spec": {"replica": 1}}, 400), ({"replicas": 1}, 400), ([{"op": "replace"}], 415)],
+)
+def test_the_double_refuses_what_a_cluster_refuses(double: ClusterDouble, patch: Any, status: int) -> None:
+    apps = client.AppsV1Api(client.ApiClient(client.Configuration(host=double.url)))
+    with pytest.raises(ApiException) as raised:
+        apps.patch_namespaced_deployment_scale("worker", "atelier", patch)
+    assert raised.value.status == status and double.patches == []
 
 
 def test_pods_that_find_no_node_and_pods_not_made_yet_are_starting(double: ClusterDouble) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,25 @@ from PIL import Image
 from include.dataset.config import DatasetConfig
 from include.dataset.stages import IMAGE_STAGES, Staged, run_stages
 from include.dataset.stages.decoding import decode
-from tests.unit.include.dataset.conftest import SVG, encoded, picture, png_header
+from include.dataset.stages.fast_png import decode_fast
+from include.dataset.stages.headers import open_image
+from tests.unit.include.dataset.conftest import SVG, encoded, picture, png_chunk, png_header
 
 CONFIG = DatasetConfig(size=16, max_pixels=1_000_000, max_file_bytes=10_000)
 PNG = encoded(Image.new("RGB", (30, 20), "red"))
 JPEG = encoded(picture(1, 200, 100), "JPEG")
+
+
+def turned() -> Image.Exif:
+    """By 90 degrees."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def behind_the_pixels(png: bytes, kind: bytes, data: bytes) -> bytes:
+    """The PNG with a chunk more before its last one."""
+    return png[:-12] + png_chunk(kind, data.removeprefix(b"Exif\0\0")) + png[-12:]
 
 
 def through(path: Path, config: DatasetConfig = CONFIG) -> Staged:
@@ -96,6 +112,46 @@ def test_every_colour_mode_becomes_rgb(mode: str) -> None:
     assert decode(encoded(Image.new(mode, (30, 20)), form), CONFIG).mode == "RGB"
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_the_fast_decoder_gives_the_pixels_that_pillow_gives(mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 37, len(mode)), np.uint8)
+    pixels[5:9] = pixels[5]
+    data = encoded(Image.fromarray(pixels))
+    found = decode_fast(open_image(data, CONFIG), data)
+    assert found is not None and found.mode == mode
+    assert np.array_equal(np.asarray(found), pixels)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        JPEG,
+        encoded(Image.new("L", (30, 20))),
+        encoded(Image.new("RGB", (30, 20), "red"), transparency=(255, 0, 0)),
+        encoded(Image.new("RGB", (30, 20), "red"), exif=turned()),
+        behind_the_pixels(PNG, b"eXIf", turned().tobytes()),
+        PNG[:45] + b"zzzz" + PNG[49:],
+        png_header(50, 50),
+    ],
+    ids=["jpeg", "grey", "transparent colour", "turned", "turned at the end", "damaged", "too few pixels"],
+)
+def test_what_the_fast_decoder_might_get_wrong_is_left_to_pillow(data: bytes) -> None:
+    assert decode_fast(open_image(data, CONFIG), data) is None
+
+
+def test_sixteen_bits_of_colour_are_left_to_pillow() -> None:
+    body = zlib.compress((b"\0" + bytes(range(60))) * 10)
+    header = struct.pack(">IIBBBBB", 10, 10, 16, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
+    assert decode_fast(open_image(data, CONFIG), data) is None
+    assert decode(data, CONFIG).size == (16, 16)
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_is_applied() -> None:
+    data = behind_the_pixels(encoded(Image.new("RGB", (32, 16), "red")), b"eXIf", turned().tobytes())
+    assert decode(data, CONFIG).size == (8, 16)
+
+
 def test_sixteen_bits_keep_their_middle() -> None:
     grey = Image.fromarray(np.full((20, 20), 0x8000, np.uint16))
     assert decode(encoded(grey), CONFIG).getpixel((8, 8)) == (128, 128, 128)
@@ -121,9 +177,7 @@ def test_transparent_pixels_lend_their_colour_to_nobody() -> None:
 
 
 def test_rotation_is_applied() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees
-    upright = decode(encoded(Image.new("RGB", (32, 16), "red"), "JPEG", exif=exif), CONFIG)
+    upright = decode(encoded(Image.new("RGB", (32, 16), "red"), "JPEG", exif=turned()), CONFIG)
     assert upright.size == (8, 16)
 
 
