@@ -47,8 +47,8 @@ def webhook_environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key.read_text(),
-        # How long it goes on without a webhook that was just made.
-        "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+        # For so long it would go on without a webhook that was just made, and tell nobody of a move in that time.
+        "MLFLOW_WEBHOOK_CACHE_TTL": "0",
         "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": "2",
     }
 
