@@ -12,16 +12,22 @@ from rich.console import Console
 
 from include.demo.options import DemoOptions
 
+DEFAULT = DemoOptions(out=Path("demo"))
+
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where index.html, report.json and the images go.")] = Path("demo"),
-    requests: Annotated[int, typer.Option(min=25, help="Requests in all, about twenty bad ones included.")] = 60,
-    limit: Annotated[int | None, typer.Option(min=10, help="Only so many files of the dataset.")] = None,
-    train_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the first version.")] = 24,
-    second_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the version that is taken back.")] = 8,
-    eval_prompts: Annotated[int, typer.Option(min=4, help="Captions that an evaluation renders.")] = 32,
-    variants: Annotated[str, typer.Option(help="Compressed variants to measure, with commas between; empty: none.")] = "bf16,openvino-bf16",
-    burst_seconds: Annotated[float, typer.Option(min=0, max=600, help="How long five times the capacity is sent; 0 leaves it out.")] = 10.0,
+    out: Annotated[Path, typer.Option(help="Where index.html, report.json and the images go.")] = DEFAULT.out,
+    requests: Annotated[int, typer.Option(min=25, help="Requests in all, about twenty bad ones included.")] = DEFAULT.requests,
+    limit: Annotated[int | None, typer.Option(min=10, help="Only so many files of the dataset.")] = DEFAULT.dataset_limit,
+    train_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the first version.")] = DEFAULT.train_steps,
+    second_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the version that is taken back.")] = DEFAULT.second_steps,
+    eval_prompts: Annotated[int, typer.Option(min=4, help="Captions that an evaluation renders.")] = DEFAULT.eval_prompts,
+    variants: Annotated[str, typer.Option(help="Compressed variants to measure, with commas between; empty: none.")] = ",".join(
+        DEFAULT.variants
+    ),
+    burst_seconds: Annotated[
+        float, typer.Option(min=0, max=600, help="How long five times the capacity is sent; 0 leaves it out.")
+    ] = DEFAULT.burst_seconds,
 ) -> None:
     """Run the whole lifecycle and write demo/index.html and demo/report.json."""
     sizes = {"dataset_limit": limit, "train_steps": train_steps, "second_steps": second_steps, "eval_prompts": eval_prompts}
