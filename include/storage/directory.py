@@ -38,12 +38,12 @@ class DirectoryStore(ObjectStore):
         self.root = root.absolute()
 
     def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
-        path = self._path(key)
+        path, digest = self._path(key), _digest(data)
         for _ in range(CONFLICT_TRIES):
             with _explained(f"can't store {key} under {self.root}"):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if self._publish(path, data):
-                    return PutResult(created=True, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+                if self._publish(path, data, digest):
+                    return PutResult(created=True, sha256=digest, size=len(data))
             if (found := self.head(key)) is not None:
                 return PutResult(created=False, sha256=found.sha256, size=found.size)
         raise StoreUnavailable(f"{key} under {self.root}: others kept writing and deleting this key for {CONFLICT_TRIES} tries")
@@ -52,7 +52,7 @@ class DirectoryStore(ObjectStore):
         path = self._path(key)
         with _explained(f"can't store {key} under {self.root}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._part(data) as part:
+            with self._part(data, _digest(data)) as part:
                 os.replace(part, path)
                 _sync_folder(path.parent)
 
@@ -92,8 +92,8 @@ class DirectoryStore(ObjectStore):
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
 
-    def _publish(self, path: Path, data: bytes) -> bool:
-        with self._part(data) as part:
+    def _publish(self, path: Path, data: bytes, digest: str) -> bool:
+        with self._part(data, digest) as part:
             try:
                 os.link(part, path)
             except FileExistsError:
@@ -102,7 +102,7 @@ class DirectoryStore(ObjectStore):
             return True
 
     @contextmanager
-    def _part(self, data: bytes) -> Iterator[str]:
+    def _part(self, data: bytes, digest: str) -> Iterator[str]:
         """A finished, synced file of the store's own, gone afterwards unless it was moved."""
         parts = self.root / PARTS
         parts.mkdir(exist_ok=True)
@@ -112,7 +112,7 @@ class DirectoryStore(ObjectStore):
                 file.write(data)
                 file.flush()
                 os.fchmod(file.fileno(), 0o644)
-                _keep_digest(file.fileno(), data)
+                _keep_digest(file.fileno(), digest)
                 os.fsync(file.fileno())
             yield part
         finally:
@@ -126,9 +126,13 @@ class DirectoryStore(ObjectStore):
             yield from ((Path(folder) / name).relative_to(self.root).as_posix() for name in files)
 
 
-def _keep_digest(descriptor: int, data: bytes) -> None:
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _keep_digest(descriptor: int, digest: str) -> None:
     """Write down the digest of the file's content, where the file system can."""
-    value = f"{hashlib.sha256(data).hexdigest()} {_state(descriptor)}"
+    value = f"{digest} {_state(descriptor)}"
     with suppress(OSError, AttributeError):  # not every file system has attributes, nor every system the call
         os.setxattr(descriptor, ATTRIBUTE, value.encode())
 
