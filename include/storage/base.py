@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 MAX_KEY = 512
@@ -100,3 +101,20 @@ def check_prefix(prefix: str) -> str:
     if prefix:
         check_key(prefix.removesuffix("/"))
     return prefix
+
+
+def create_or_find(store: ObjectStore, key: str, data: bytes, create: Callable[[str], bool | None]) -> PutResult:
+    """A put that leaves a taken key alone, for stores that can create an object atomically.
+
+    :param create: given the digest of ``data``; True where it stored it, False where the key is taken, None where it can't tell because
+        others write the key right now
+    """
+    digest = hashlib.sha256(data).hexdigest()
+    for _ in range(CONFLICT_TRIES):
+        created = create(digest)
+        if created:
+            return PutResult(created=True, sha256=digest, size=len(data))
+        found = store.head(key) if created is False else None
+        if found is not None:
+            return PutResult(created=False, sha256=found.sha256, size=found.size)
+    raise StoreUnavailable(f"{store.url(key)}: others kept writing and deleting this key for {CONFLICT_TRIES} tries")

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from include.storage.base import (
-    CONFLICT_TRIES,
     ObjectInfo,
     ObjectMissingError,
     ObjectStore,
@@ -19,6 +18,7 @@ from include.storage.base import (
     StoreUnavailable,
     check_key,
     check_prefix,
+    create_or_find,
 )
 
 PARTS = ".parts"  #: unfinished files; a key can't start with a dot, so no object is ever here
@@ -38,21 +38,20 @@ class DirectoryStore(ObjectStore):
         self.root = root.absolute()
 
     def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
-        path, digest = self._path(key), _digest(data)
-        for _ in range(CONFLICT_TRIES):
+        path = self._path(key)
+
+        def create(digest: str) -> bool:
             with _explained(f"can't store {key} under {self.root}"):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if self._publish(path, data, digest):
-                    return PutResult(created=True, sha256=digest, size=len(data))
-            if (found := self.head(key)) is not None:
-                return PutResult(created=False, sha256=found.sha256, size=found.size)
-        raise StoreUnavailable(f"{key} under {self.root}: others kept writing and deleting this key for {CONFLICT_TRIES} tries")
+                return self._publish(path, data, digest)
+
+        return create_or_find(self, key, data, create)
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         path = self._path(key)
         with _explained(f"can't store {key} under {self.root}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._part(data, _digest(data)) as part:
+            with self._part(data, hashlib.sha256(data).hexdigest()) as part:
                 os.replace(part, path)
                 _sync_folder(path.parent)
 
@@ -124,10 +123,6 @@ class DirectoryStore(ObjectStore):
         for folder, subfolders, files in os.walk(start):
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             yield from ((Path(folder) / name).relative_to(self.root).as_posix() for name in files)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _keep_digest(descriptor: int, digest: str) -> None:

@@ -12,7 +12,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import SecretStr
 
 from include.storage.base import (
-    CONFLICT_TRIES,
     ObjectInfo,
     ObjectMissingError,
     ObjectStore,
@@ -20,6 +19,7 @@ from include.storage.base import (
     StoreUnavailable,
     check_key,
     check_prefix,
+    create_or_find,
 )
 
 T = TypeVar("T")
@@ -47,15 +47,8 @@ class S3Store(ObjectStore):
         self._client: Any = s3_client(endpoint=endpoint, region=region, access_key=access_key, secret_key=secret_key, timeout_s=timeout_s)
 
     def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
-        digest = hashlib.sha256(data).hexdigest()
-        for _ in range(CONFLICT_TRIES):
-            status = self._put(key, data, media_type, digest)
-            if status == 200:
-                return PutResult(created=True, sha256=digest, size=len(data))
-            found = self.head(key) if status == 412 else None
-            if found:
-                return PutResult(created=False, sha256=found.sha256, size=found.size)
-        raise StoreUnavailable(f"{self.url(key)}: others kept writing and deleting this key for {CONFLICT_TRIES} tries")
+        created = {200: True, 412: False}
+        return create_or_find(self, key, data, lambda digest: created.get(self._put(key, data, media_type, digest)))
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         status = self._put(key, data, media_type, hashlib.sha256(data).hexdigest(), over=True)
