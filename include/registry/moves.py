@@ -48,6 +48,19 @@ def moves_between(look: Look, signatures: Sequence[Signature]) -> list[AliasMove
     return found
 
 
+def with_stop(look: Look, moves: Sequence[AliasMove], version: str | None) -> list[AliasMove]:
+    """``moves`` of an alias that was also found at ``version`` between the looks: where none leads there, it went there unsigned on the way
+    of the last unsigned move, or after all of them and back."""
+    if version in {look.before, *(move.to_version for move in moves)}:
+        return list(moves)
+    unsigned = [index for index, move in enumerate(moves) if move.signature is None]
+    index = unsigned[-1] if unsigned else len(moves)
+    last_signed = max((move.moved_at for move in moves if move.moved_at is not None), default=look.last_look)
+    gap = moves[index] if unsigned else _unsigned(look, look.after, look.after, last_signed, None)
+    there, onward = gap.model_copy(update={"to_version": version}), gap.model_copy(update={"from_version": version})
+    return [*moves[:index], there, onward, *moves[index + 1 :]]
+
+
 def _at_once(previous: Signature | None, signature: Signature) -> bool:
     return previous is not None and signature.from_version == previous.from_version and signature.at - previous.at < AT_ONCE_S
 

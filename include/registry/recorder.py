@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from include.registry.client import RegisteredModel, RegistryClient
 from include.registry.errors import RegistryError, UnknownModelError
 from include.registry.ledger import AliasLedger, AliasMove
-from include.registry.moves import Look, moves_between
+from include.registry.moves import Look, moves_between, with_stop
 from include.registry.signatures import Signature, signatures_of, signed_aliases
 
 log = logging.getLogger(__name__)
@@ -38,19 +38,23 @@ class MoveRecorder:
 
     def _record(self, model: RegisteredModel, now: float) -> None:
         for alias in sorted(self._aliases_of(model)):
-            moves = self._moves(model, alias, now)
-            # A list of models is not read at one moment, so that a signature may be seen before its move.
-            if any(move.signature is None for move in moves):
-                moves = self._moves(self._again(model), alias, now)
-            for move in moves:
+            for move in self._moves(model, alias, now):
                 self._write(move)
             self._forget_old(model, alias, now)
 
     def _moves(self, model: RegisteredModel, alias: str, now: float) -> list[AliasMove]:
+        moves = moves_between(*self._look(model, alias, now))
+        if all(move.signature is not None for move in moves):
+            return moves
+        # A list of models is not read at one moment, so that a move may be seen before its signature. Read again, the alias may have gone
+        # on; it was where it was seen all the same.
+        look, new = self._look(self._again(model), alias, now)
+        return with_stop(look, moves_between(look, new), model.aliases.get(alias))
+
+    def _look(self, model: RegisteredModel, alias: str, now: float) -> tuple[Look, list[Signature]]:
         new = [signature for signature in signatures_of(model.tags, alias) if signature.id not in self._recorded]
         before, after = self.aliases.get((model.name, alias)), model.aliases.get(alias)
-        look = Look(model=model.name, alias=alias, before=before, after=after, last_look=self.last_look, now=now)
-        return moves_between(look, new)
+        return Look(model=model.name, alias=alias, before=before, after=after, last_look=self.last_look, now=now), new
 
     def _write(self, move: AliasMove) -> None:
         self.ledger.append(move)

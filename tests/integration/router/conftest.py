@@ -102,6 +102,13 @@ class RouterJob:
         metrics = wait_for(lambda: request_json(address), 30, "the job's restart count")
         return int(float(metrics[0]["value"]))
 
+    def kill_taskmanager(self) -> None:
+        """And wait until the job runs again: right after the kill Flink still shows it as running."""
+        before = self.restarts()
+        self.cluster.kill_taskmanager()
+        wait_for(lambda: self.restarts() > before, 60, "a restart of the job")
+        self.cluster.wait_running(self.job_id)
+
     def metrics(self, *wanted: str) -> dict[str, float]:
         """Gauges of the scheduler's operator by the end of their names; what Flink does not know yet is left out."""
         vertices = request_json(f"{self.cluster.url}/jobs/{self.job_id}")["vertices"]
@@ -142,6 +149,7 @@ def _ends(events: list[dict[str, Any]]) -> list[str]:
 @contextmanager
 def routing(cluster: FlinkCluster, settings: Settings) -> Iterator[RouterJob]:
     """The job over a test's topics, with a model in service."""
+    settings = settings.model_copy(update={"checkpoint_s": 1.0})  # so that a test need not wait long for one
     with closing(TopicReader(settings, names.EVENTS)) as events, closing(TopicReader(settings, names.DEAD_LETTERS)) as dead_letters:
         send(settings, names.CONTROL, route(), key="model_route:emoji")
         job = RouterJob(settings, cluster, events, dead_letters)
@@ -152,7 +160,7 @@ def routing(cluster: FlinkCluster, settings: Settings) -> Iterator[RouterJob]:
 @contextmanager
 def isolated_topics(settings: Settings, bootstrap: str) -> Iterator[Settings]:
     """As the fixture ``topics``, for as long as wanted."""
-    changes = {"topic_prefix": f"test-{uuid.uuid4().hex[:8]}.", "kafka_bootstrap": bootstrap, "checkpoint_s": 1.0}
+    changes = {"topic_prefix": f"test-{uuid.uuid4().hex[:8]}.", "kafka_bootstrap": bootstrap}
     isolated = settings.model_copy(update=changes)
     create_topics(isolated)
     yield isolated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from include.registry.moves import CANT_KNOW, Look, moves_between
+from include.registry.moves import CANT_KNOW, Look, moves_between, with_stop
 from include.registry.signatures import Signature, signatures_of, signed_aliases
 
 NOW = 1000.0
@@ -70,3 +70,21 @@ def test_a_signature_survives_its_tag_and_others_are_not_taken_for_one() -> None
     tags |= {"atelier.moved.champion.junk": "{}", "atelier.moved.champion2.x": one.to_value(), "atelier.serve": "true"}
     assert signatures_of(tags, "champion") == [other, one]
     assert signed_aliases(tags) == {"champion", "champion2"}
+
+
+def stopped(before: str | None, after: str | None, version: str | None, *signatures: Signature) -> list[tuple[str | None, ...]]:
+    look = Look(model="emoji", alias="champion", before=before, after=after, last_look=100.0, now=NOW)
+    found = with_stop(look, moves_between(look, signatures), version)
+    return [(move.from_version, move.to_version, move.by) for move in found]
+
+
+def test_where_the_alias_was_seen_on_the_way_is_a_move_of_its_own() -> None:
+    assert stopped("2", None, "1") == [("2", "1", "unknown"), ("1", None, "unknown")]
+    assert stopped("2", "2", "1") == [("2", "1", "unknown"), ("1", "2", "unknown")]
+    assert stopped("2", "5", "1", signed("4", "5", 300)) == [("2", "1", "unknown"), ("1", "4", "unknown"), ("4", "5", "ann")]
+    assert stopped("2", "3", "1", signed("2", "3", 300)) == [("2", "3", "ann"), ("3", "1", "unknown"), ("1", "3", "unknown")]
+
+
+def test_where_the_moves_lead_anyway_adds_none() -> None:
+    assert stopped("1", "3", "2", signed("1", "2", 200), signed("2", "3", 300)) == [("1", "2", "ann"), ("2", "3", "ann")]
+    assert stopped("1", "2", "1") == [("1", "2", "unknown")]
