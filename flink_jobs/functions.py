@@ -13,6 +13,7 @@ from pyflink.datastream.state import MapState, MapStateDescriptor
 
 from flink_jobs import gate
 from flink_jobs.metrics import SchedulerMetrics
+from flink_jobs.precedence import take_precedence
 from flink_jobs.rows import join, untag
 from include.contracts.requests import ServiceClass
 from include.routing.router import Outgoing, Router
@@ -122,6 +123,7 @@ class ScheduleRequests(KeyedCoProcessFunction):
         self._metrics = SchedulerMetrics(runtime_context, self._scheduler)
         self._gate = gate.establish(options.gate)
         _spare_the_collector()
+        take_precedence()
 
     def close(self) -> None:
         gate.retire(self._options.gate, self._gate)

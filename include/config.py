@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     other_pools: str = Field(
         "", description="The cell's further pools, comma-separated, such as edge.", pattern=r"^([A-Za-z0-9._-]+(,|$))*$"
     )
-    lease_s: float = Field(30.0, gt=0, description="Seconds a lease lasts unless progress renews it.")
+    lease_s: float = Field(30.0, ge=1, description="Seconds a lease lasts unless progress renews it.")
     checkpoint_s: float = Field(
         5.0,
         ge=0.1,

@@ -14,7 +14,8 @@ from include.contracts.workers import AnyWorkerMessage, Credit, Goodbye, Hello
 
 RATE_TAU_S = 60.0  #: seconds in which an arrival's weight in the rate falls to 1/e; Knative's stable window is as long
 PANIC_TAU_S, PANIC = 6.0, 2.0  #: its panic window and threshold: so many times the stable rate is a burst
-BELIEVED_S = 10.0  #: a burst that has lasted so long counts in full: what comes at once is over for the panic window by then
+STARTS_S = 3.0  #: a burst whose requests have come for so long starts workers for all of it: what comes at once is over by then
+BELIEVED_S = 10.0  #: and one that has for so long is taken to stay: until then, workers that it started go as soon as it is over
 USE_TAU_S = 20.0  #: the same for a worker's utilisation
 SILENT_S = 15.0  #: a worker not heard for so long does not count
 TOLD_S = 60.0  #: for so long counts what the scheduler told of its queue and we had not seen
@@ -65,25 +66,27 @@ class _Rate:
 class _Arrivals:
     """The stable rate, and a burst on top of it.
 
-    Many requests at once are that much work, and not the first second of a flood: a burst counts for more the longer it has lasted, and is
-    taken to last as much longer as it has by now.
+    Many requests at once are that much work, and not the first second of a flood: a burst counts for more the longer its requests have
+    come, and is taken to last as much longer as it has by now.
     """
 
     stable: _Rate = field(default_factory=_Rate)
     recent: _Rate = field(default_factory=lambda: _Rate(tau_s=PANIC_TAU_S))
     burst_since: float | None = None
+    last_at: float = 0.0  #: when the newest came
 
     def add(self, seconds: float, now: float) -> None:
         self.stable.add(seconds, now)
         self.recent.add(seconds, now)
+        self.last_at = max(now, self.last_at)
         self._look(now)
 
     def burst(self, now: float) -> tuple[float, float]:
-        """Device seconds a second that it is above the stable rate, and for how many seconds it has been."""
+        """Device seconds a second that it is above the stable rate, and for how many seconds its requests have come."""
         self._look(now)
         if self.burst_since is None:
             return 0.0, 0.0
-        return self.recent.read(now) - self.stable.read(now), now - self.burst_since
+        return self.recent.read(now) - self.stable.read(now), max(0.0, self.last_at - self.burst_since)
 
     def _look(self, now: float) -> None:
         if self.recent.read(now) < PANIC * self.stable.read(now):
@@ -279,7 +282,8 @@ class DemandTracker:
             waiting_s=waiting_s * factor,
             oldest_s=max(0.0, now - oldest_at),
             rate=arrivals.stable.read(now) * factor,
-            burst=burst * min(1.0, lasted_s / BELIEVED_S) * factor,
+            burst=burst * min(1.0, lasted_s / STARTS_S) * factor,
+            lasting=burst * min(1.0, lasted_s / BELIEVED_S) * factor,
             surge_s=burst * lasted_s * factor,
         )
 

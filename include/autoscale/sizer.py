@@ -36,6 +36,7 @@ class _Memory:
     """What must be remembered of a pool between two decisions."""
 
     wanted: deque[tuple[float, int]] = field(default_factory=deque)  #: when and how many, falling, so that the first is the most
+    peak: int = 0  #: the most that was wanted since the burst began that goes on
     changed_at: float = -inf
     waits_since: float | None = None  #: how long workers have been starting without one coming
     running: int = 0
@@ -84,13 +85,8 @@ class Sizer:
         refused = {pool for pool, rule in rules.items() if self._is_refused(pool, pools[pool], rule, snapshot.at)}
         pools = {pool: self._with_coming(pool, now, rules[pool], snapshot.at) for pool, now in pools.items()}
         snapshot = replace(snapshot, pools=pools)
-        most = {pool: rule.max_workers for pool, rule in rules.items()}
-        needs = share_out(snapshot, rules, most)
-        if refused:
-            to_be_had = {pool: min(most[pool], pools[pool].running) if pool in refused else most[pool] for pool in rules}
-            # What the others take over is asked of a refused pool all the same: as soon as it has room, the work is its own again.
-            needs = {**share_out(snapshot, rules, to_be_had), **{pool: needs[pool] for pool in refused}}
-        return [self._decide(pool, needs[pool], pools[pool], rule, snapshot.at) for pool, rule in rules.items()]
+        needs, lasting = _needs(snapshot, rules, refused), _needs(snapshot.lasting(), rules, refused)
+        return [self._decide(pool, needs[pool], lasting[pool], pools[pool], rule, snapshot.at) for pool, rule in rules.items()]
 
     def _is_refused(self, pool: str, now: PoolNow, rule: PoolScaling, at: float) -> bool:
         """Whether workers were asked for and don't come."""
@@ -105,10 +101,11 @@ class Sizer:
     def _with_coming(self, pool: str, now: PoolNow, rule: PoolScaling, at: float) -> PoolNow:
         return replace(now, coming_in_s=self._memory[pool].coming_in_s(now, rule.start_s, at))
 
-    def _decide(self, pool: str, need: Need, now: PoolNow, rule: PoolScaling, at: float) -> Decision:
+    def _decide(self, pool: str, need: Need, lasting: Need, now: PoolNow, rule: PoolScaling, at: float) -> Decision:
         memory = self._memory[pool]
         wanted, why = want(need, now, rule)
-        most = memory.most_wanted(wanted, at, rule.down_after_s)
+        memory.peak = max(memory.peak, wanted) if any(one.burst for one in need.demands) else 0
+        most = max(memory.peak, memory.most_wanted(want(lasting, now, rule)[0], at, rule.down_after_s))
         if wanted >= now.total:
             after = wanted
         else:
@@ -130,6 +127,8 @@ class Sizer:
     def _down(self, memory: _Memory, wanted: int, most: int, now: PoolNow, rule: PoolScaling, at: float, why: str) -> tuple[int, str]:
         """A step towards what is wanted, or what keeps it from one."""
         lowest = wanted if wanted == 0 else min(most, now.total, rule.max_workers)
+        if now.running <= lowest < now.total:
+            return lowest, f"{wanted} needed: {why}; those that are starting need not come"
         if lowest == now.total:
             return now.total, f"kept: {most} were needed within the last {rule.down_after_s:g} s"
         if at - memory.changed_at < rule.down_every_s:
@@ -138,6 +137,16 @@ class Sizer:
         if after >= now.total:
             return now.total, f"kept: {now.busy} hold a lease; {wanted} needed"
         return after, f"{wanted} needed: {why}"
+
+
+def _needs(snapshot: Snapshot, rules: Mapping[str, PoolScaling], refused: set[str]) -> dict[str, Need]:
+    most = {pool: rule.max_workers for pool, rule in rules.items()}
+    needs = share_out(snapshot, rules, most)
+    if not refused:
+        return needs
+    to_be_had = {pool: min(most[pool], snapshot.pools[pool].running) if pool in refused else most[pool] for pool in rules}
+    # What the others take over is asked of a refused pool all the same: as soon as it has room, the work is its own again.
+    return {**share_out(snapshot, rules, to_be_had), **{pool: needs[pool] for pool in refused}}
 
 
 def want(need: Need, now: PoolNow, rule: PoolScaling) -> tuple[int, str]:

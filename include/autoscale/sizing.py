@@ -28,11 +28,12 @@ class Demand:
     waiting_s: float = 0.0
     oldest_s: float = 0.0  #: how long the oldest that waits has waited, in seconds
     rate: float = 0.0  #: arriving in the long run, in device seconds a second
-    burst: float = 0.0  #: arriving beyond that just now, as far as it is believed
+    burst: float = 0.0  #: arriving beyond that just now, as far as it is reason to start workers
+    lasting: float = 0.0  #: the part of the burst that is taken to stay
     surge_s: float = 0.0  #: device seconds that the burst is still to bring
 
     def part(self, share: float) -> Demand:
-        scaled = {name: getattr(self, name) * share for name in ("waiting_s", "rate", "burst", "surge_s")}
+        scaled = {name: getattr(self, name) * share for name in ("waiting_s", "rate", "burst", "lasting", "surge_s")}
         return replace(self, **scaled)
 
     @property
@@ -67,6 +68,10 @@ class Snapshot:
     demands: tuple[Demand, ...]
     pools: Mapping[str, PoolNow]
     objectives: Mapping[Lane, float]  #: seconds that a request of the lane should wait at most
+
+    def lasting(self) -> Snapshot:
+        """Without what may be over in a moment."""
+        return replace(self, demands=tuple(replace(one, burst=one.lasting) for one in self.demands))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ class Record:
     value: bytes | None
     partition: int
     offset: int
+    at: float | None = None  #: when it was put there, in seconds since 1970, where the reader says so
 
 
 OffsetsOf = Callable[[str], Mapping[int, int]]

@@ -136,10 +136,12 @@ class TopicScan:
             unread.discard(partition)
         if offset >= self.ends[partition]:
             return None
-        self._remember_oldest(message)
-        return Record(value=message.value(), partition=partition, offset=offset)
+        at = _put_at(message)
+        if at is not None and (self.oldest_at is None or at < self.oldest_at):
+            self.oldest_at = at
+        return Record(value=message.value(), partition=partition, offset=offset, at=at)
 
-    def _remember_oldest(self, message: Message) -> None:
-        kind, milliseconds = message.timestamp()
-        if kind and (self.oldest_at is None or milliseconds / 1000 < self.oldest_at):
-            self.oldest_at = milliseconds / 1000
+
+def _put_at(message: Message) -> float | None:
+    kind, milliseconds = message.timestamp()
+    return milliseconds / 1000 if kind else None

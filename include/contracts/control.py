@@ -108,7 +108,7 @@ class Policy(ControlMessage):
 
     kind: Literal[ControlKind.POLICY] = ControlKind.POLICY
     lanes: tuple[LaneRule, ...] = Field(max_length=100, description="From service class, tier and predicted cost to a lane.")
-    lease_s: float = Field(30.0, gt=0, le=3600)
+    lease_s: float = Field(30.0, ge=1, le=3600, description="How long a lease lasts; workers renew it with heartbeats of a second.")
     max_attempts: int = Field(3, ge=1, le=20)
     lane_bound_s: dict[Lane, float] = Field(description="Predicted device seconds a lane may hold.")
     lane_floor: dict[Lane, float] = Field(

@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from include.contracts.base import Identifier, Label, Message, Name, ObjectKey, Part, Timestamp
 from include.contracts.events import Lane
-from include.contracts.requests import AdapterWeight, Guidance, ImageFormat, Prompt, Seed, Side, Steps, Strength, steps_run
+from include.contracts.requests import MAX_IMAGES, AdapterWeight, Guidance, ImageFormat, Prompt, Seed, Side, Steps, Strength, steps_run
 
 
 class DispatchKind(Label):
@@ -66,7 +66,7 @@ class RenderTask(Part):
     steps: Steps
     guidance: Guidance
     seed: Seed = Field(description="Seed of image 0; image i uses seed + i, modulo 2^63.")
-    images: int = Field(ge=1)
+    images: int = Field(ge=1, le=MAX_IMAGES)
     image_format: ImageFormat
     upscale_to: tuple[Side, Side] | None = Field(None, description="Size of the stored image where it renders smaller than was asked for.")
     degraded: tuple[str, ...] = ()

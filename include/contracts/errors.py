@@ -49,12 +49,16 @@ class RefusedError(ValueError):
 
 
 def refusal_of(error: ValidationError) -> Reason:
-    """The first finding of a validation error as a reason that names the field and the fix."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    """The first finding of a validation error as a reason that names the field and the fix.
+
+    Another release's message differs in many fields; then its version is the reason that helps.
+    """
+    findings = error.errors(include_url=False, include_input=False)
+    first = next((one for one in findings if one["loc"][-1:] == ("schema_version",)), findings[0])
     field = ".".join(str(part) for part in first["loc"])[:200] or None  # an unknown field has whatever name its sender gave it
     if first["type"] in ("json_invalid", "json_type"):
         return Reason(code=ReasonCode.INVALID_MESSAGE, message=f"not valid JSON: {first['msg']}")
-    if field == "schema_version":
+    if first["loc"][-1:] == ("schema_version",):
         return Reason(
             code=ReasonCode.UNSUPPORTED_SCHEMA, field=field, message="schema_version is not one this release speaks; send schema_version 1"
         )

@@ -8,7 +8,10 @@ from pydantic import Field
 
 from include.contracts.base import Identifier, Label, Message, Name, Part, Seconds, Timestamp
 from include.contracts.errors import Reason
-from include.contracts.requests import ServiceClass, Tier
+from include.contracts.requests import MAX_IMAGES, Seed, ServiceClass, Tier
+
+#: Of steps and pixels that a worker may report: what is larger is no count, and would not fit the tables that events end up in.
+MAX_COUNT = 1_000_000
 
 
 class State(Label):
@@ -53,13 +56,13 @@ class Admission(Label):
 class ImageResult(Part):
     """One stored image."""
 
-    index: int = Field(ge=0, description="Position among the request's images.")
+    index: int = Field(ge=0, lt=MAX_IMAGES, description="Position among the request's images.")
     key: str = Field(max_length=512, description="Object key in the store.")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Digest of the stored bytes.")
-    size_bytes: int = Field(ge=1, description="Length of the stored bytes.")
-    width: int = Field(ge=1, description="Pixels.")
-    height: int = Field(ge=1, description="Pixels.")
-    seed: int = Field(ge=0, description="Seed that reproduces it.")
+    size_bytes: int = Field(ge=1, le=2**40, description="Length of the stored bytes.")
+    width: int = Field(ge=1, le=MAX_COUNT, description="Pixels.")
+    height: int = Field(ge=1, le=MAX_COUNT, description="Pixels.")
+    seed: Seed = Field(description="Seed that reproduces it.")
     media_type: str = Field(description="image/png, image/jpeg or image/webp.")
     flags: tuple[str, ...] = Field((), max_length=16, description="What the safety checker saw in it; empty means nothing, or no checker.")
 
@@ -69,7 +72,7 @@ class Usage(Part):
 
     gpu_seconds: Seconds = Field(description="Device time this request used, its share of a micro-batch.")
     render_s: Seconds = Field(description="Wall time from the start of the render to the stored images.")
-    steps: int = Field(ge=0, description="Denoising steps run.")
+    steps: int = Field(ge=0, le=MAX_COUNT, description="Denoising steps run.")
     backend: str = Field("torch-eager", description="What ran the network.")
     device: str = Field("cpu", description="Device it ran on.")
     cache_hits: tuple[str, ...] = Field((), max_length=8, description="Caches that saved work: prompt, result, near, parked, attempt.")
@@ -77,8 +80,8 @@ class Usage(Part):
 
 
 class Progress(Part):
-    step: int = Field(ge=0)
-    steps: int = Field(ge=1)
+    step: int = Field(ge=0, le=MAX_COUNT)
+    steps: int = Field(ge=1, le=MAX_COUNT)
     previews: tuple[str, ...] = Field((), max_length=256, description="Object keys of previews that were just written.")
 
 

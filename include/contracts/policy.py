@@ -26,7 +26,7 @@ class LaneRule(Part):
 class Quota(Part):
     """What one tenant may ask for and use. Device seconds are those predicted at admission, corrected by what completions cost."""
 
-    rate: float = Field(gt=0, le=1e6, description="Device seconds that the tenant's bucket gains each second.")
+    rate: float = Field(ge=1e-6, le=1e6, description="Device seconds that the tenant's bucket gains each second.")
     burst_s: float = Field(gt=0, le=1e9, description="Device seconds the bucket holds at most.")
     max_queued: int = Field(ge=1, le=1_000_000, description="Requests that may wait at once.")
     max_running: int = Field(ge=1, le=100_000, description="Requests that may be with workers at once.")

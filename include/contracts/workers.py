@@ -46,7 +46,7 @@ class Credit(WorkerMessage):
     kind: Literal[WorkerKind.CREDIT] = WorkerKind.CREDIT
     slots: int = Field(2, ge=0, le=64, description="Micro-batches it may hold now; 0 while it drains.")
     max_batch: int = Field(1, ge=1, le=256, description="Requests in a micro-batch at most.")
-    held: tuple[str, ...] = Field((), description="Lease ids it holds, running or waiting.")
+    held: tuple[Identifier, ...] = Field((), description="Lease ids it holds, running or waiting.")
     warm_models: tuple[str, ...] = Field((), description="Loaded versions as name/version.")
     free_memory_mb: float | None = Field(None, ge=0, description="Free device memory.")
     utilisation: float | None = Field(None, ge=0, le=1, description="Share of the last interval it rendered.")
@@ -89,7 +89,7 @@ class Failed(WorkerMessage):
 
 class Goodbye(WorkerMessage):
     kind: Literal[WorkerKind.GOODBYE] = WorkerKind.GOODBYE
-    handed_back: tuple[str, ...] = Field((), description="Lease ids it did not finish.")
+    handed_back: tuple[Identifier, ...] = Field((), description="Lease ids it did not finish.")
 
 
 AnyWorkerMessage = Annotated[Hello | Credit | Started | RenderProgress | Completed | Failed | Goodbye, Field(discriminator="kind")]

@@ -191,8 +191,7 @@ def _held_out(pipeline: AtelierTextToImagePipeline, manifest: Path | str, config
     length = pipeline.network.config.text_length
     choice = TrainingConfig(exclude=config.exclude or "")
     data = load_encoded(manifest, "validation", choice, pipeline.text_encoder, pipeline.tokenizer, length, config.held_out)
-    text = data.main_text(np.arange(len(data))).to(pipeline.network.dtype)
-    return held_out_loss(pipeline.network, data.pixels(slice(None)), text)
+    return held_out_loss(pipeline.network, data.images, data.text.to(pipeline.network.dtype))
 
 
 def _reference(train: Split, config: EvaluationConfig) -> Split:

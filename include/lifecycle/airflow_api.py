@@ -76,6 +76,10 @@ class AirflowUnreachableError(AirflowError):
     """Nobody answers at the address."""
 
 
+class RunUnknownError(AirflowError):
+    """There is no such DAG, run or task."""
+
+
 class DagRunRefusedError(AirflowError):
     """The parameters of a run were refused; the message is Airflow's and names the parameter."""
 
@@ -235,7 +239,8 @@ class AirflowApi:
         if method == "POST" and reply.status_code in (400, 422):
             raise DagRunRefusedError(_detail(reply))
         if reply.is_error:
-            raise AirflowError(f"{method} {path} → {reply.status_code}: {_detail(reply)}")
+            kind = RunUnknownError if reply.status_code == httpx.codes.NOT_FOUND else AirflowError
+            raise kind(f"{method} {path} → {reply.status_code}: {_detail(reply)}")
         return reply.json() if reply.content else {}
 
     def _authorised(self, method: str, path: str, **arguments: Any) -> httpx.Response:

@@ -16,6 +16,7 @@ LAZY = {
     "send": ("include.client.cli:send", "Send a request to Kafka, print its states as they come, and where its images are."),
     "why": ("include.client.operator_cli:why", "Tell what was decided about a request and why, step by step."),
     "simulate": ("include.simulation.cli:simulate", "Try a scheduling policy on made-up or recorded traffic."),
+    "record": ("include.simulation.record_cli:record", "Write the requests that the topics hold to a file that simulate replays."),
     "policy": ("include.client.policy_cli:policy", "Show the scheduler's policy, or put another in its place while it runs."),
     "quota": ("include.client.policy_cli:quota", "Show or change what one tenant may use."),
     "redrive": ("include.client.operator_cli:redrive", "Put dead letters back on the topic they came from, each once."),
@@ -83,11 +84,15 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
         typer.echo(json.dumps([row.to_dict() for row in rows], indent=2))
     else:
         from rich.console import Console
+        from rich.markup import escape
 
         from include.platform.views import status_table
 
         console = Console(width=None if sys.stdout.isatty() else 160)
         console.print(status_table(rows, console.width))
+        for row in rows:
+            for note in row.notes:
+                console.print(f"[yellow]{row.name}:[/] {escape(note)}", highlight=False, soft_wrap=True)
     raise typer.Exit(0 if all(row.state is State.HEALTHY for row in rows) else 1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -33,6 +33,7 @@ class Service:
     depends_on: tuple[str, ...] = ()  #: names of services that must be healthy before this one starts
     prepare: Callable[[], object] = nothing  #: runs before the process starts; must be cheap when there is nothing left to do
     on_healthy: Callable[[], object] = nothing  #: runs once the check passed, before whatever depends on it starts
+    notes: Callable[[], Iterable[str]] = tuple  #: what people should know or do although it is healthy; may raise
     url: str = ""
     start_s: float = 60.0  #: seconds a start may take before a failing check counts as unreachable
     stop_s: int = 10  #: seconds between SIGTERM and SIGKILL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from include.config import Settings
-from include.platform.airflow import airflow_services
+from include.platform.airflow import airflow_services, credentials
 from include.platform.environment import ONE_THREAD
 from include.platform.flink import jobmanager_service, taskmanager_service
 from include.platform.heartbeats import worker_check
@@ -58,7 +58,22 @@ def watcher_service(settings: Settings) -> Service:
         env=ONE_THREAD,
         depends_on=("kafka", "mlflow"),
         check=check,
+        notes=lambda: leftover_notes(settings),
     )
+
+
+def leftover_notes(settings: Settings) -> list[str]:
+    """What to do about canaries that nobody judges."""
+    from include.lifecycle.airflow_api import AirflowApi, RunState
+    from include.lifecycle.leftover_canaries import DAG, leftover_canaries
+    from include.registry.client import RegistryClient
+
+    def state_of(run: str) -> RunState:
+        with AirflowApi(settings.airflow, *credentials(settings), timeout_s=5) as airflow:
+            return airflow.state(DAG, run)
+
+    with RegistryClient(settings.mlflow, timeout_s=5) as registry:
+        return list(leftover_canaries(registry, state_of))
 
 
 def gateway_service(settings: Settings) -> Service:

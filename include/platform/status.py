@@ -23,6 +23,7 @@ class ServiceStatus:
     pid: int = 0
     uptime_s: float = 0.0
     last_log: str = ""
+    notes: tuple[str, ...] = ()  #: what people should know or do although it is healthy
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "state": str(self.state)}
@@ -38,6 +39,13 @@ def failure(service: Service) -> str:
         # A check may fail in a way that its author did not foresee; the table must still show the other services.
         return f"the check itself failed: {type(error).__name__}: {error}"
     return ""
+
+
+def notes_of(service: Service) -> tuple[str, ...]:
+    try:
+        return tuple(service.notes())
+    except Exception as error:
+        return (f"what there is to know can't be told: {error or type(error).__name__}",)
 
 
 def last_line(path: Path, window: int = 4096) -> str:
@@ -78,6 +86,7 @@ def service_status(settings: Settings, service: Service, processes: dict[str, Pr
         pid=process.pid if process else 0,
         uptime_s=process.uptime_s if process else 0.0,
         last_log=last_line(log_path(settings, service.name)),
+        notes=notes_of(service) if state is State.HEALTHY else (),
     )
 
 

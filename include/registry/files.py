@@ -37,8 +37,11 @@ class FileList(BaseModel):
     @field_validator("files")
     @classmethod
     def _names(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        folders = {parent.as_posix() for name in files for parent in Path(name).parents}
         for name in files:
             check_name(name)
+            if name in folders or name == LIST_NAME:
+                raise ValueError(f"{name} is {'the list itself' if name == LIST_NAME else 'listed as a file and as a folder'}; take it out")
         return files
 
     @classmethod

@@ -77,20 +77,8 @@ def parse_request(text: str | None) -> GenerationRequest | Refusal:
         if MAX_MESSAGE_BYTES < len(data) <= MAX_SALVAGE_BYTES:
             GenerationRequest.from_json(data)
     except ValidationError as error:
-        return _refusal(_request_reason(error), data)
+        return _refusal(refusal_of(error), data)
     return _refusal(Reason(code=ReasonCode.INVALID_MESSAGE, message=trouble or ""), data)
-
-
-def _request_reason(error: ValidationError) -> Reason:
-    """Another release's message differs in many fields; its version is the reason that helps."""
-    for finding in error.errors(include_url=False, include_input=False):
-        if finding["loc"] == ("schema_version",):
-            return Reason(
-                code=ReasonCode.UNSUPPORTED_SCHEMA,
-                field="schema_version",
-                message="schema_version is not one this release speaks; send schema_version 1",
-            )
-    return refusal_of(error)
 
 
 def parse_worker(text: str | None) -> AnyWorkerMessage | Refusal:

@@ -204,13 +204,13 @@ class Dispatcher:
     def _serve(self, entry: Entry, now: float, *, in_turn: bool) -> None:
         cell = self._cell
         cell.lanes.serve(entry, in_turn=in_turn)
-        learned = cell.learned
+        learned, waited_s = cell.learned, max(0.0, now - entry.queued_at)  # the clock may have been set back meanwhile
         learned.drain.served(entry.lane, entry.predicted_s, now)
         if not cell.lanes[entry.lane]:
             learned.drain.waiting(entry.lane, False, now)
-        learned.shares.observe(entry.lane, now - entry.queued_at, now, entry.predicted_s)
+        learned.shares.observe(entry.lane, waited_s, now, entry.predicted_s)
         if entry.estimate is not None:
-            learned.waits.settle(entry.lane, entry.estimate, now - entry.queued_at)
+            learned.waits.settle(entry.lane, entry.estimate, waited_s)
         if cell.quotas.started(entry):
             cell.lanes.pause(entry.tenant)
 

@@ -283,6 +283,8 @@ def _not_what_was_asked(entry: Entry, message: Completed) -> str | None:
         return f"images: {len(message.images)} were reported where {task.images if task else 0} were asked for"
     for index, image in enumerate(message.images):
         wanted = image_key(task.tenant, task.request_id, index, task.image_format)
+        if image.index != index:
+            return f"images.{index}.index: must be {index}, as images are told in their order"
         if image.key != wanted:
             return f"images.{index}.key: must be {wanted}"
     return None

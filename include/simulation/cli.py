@@ -12,11 +12,12 @@ from typing import Annotated
 
 import typer
 
+from include.contracts.control import Policy as PolicyTable
 from include.simulation.arrivals import RecordingError, bursts, poisson, read_recording
 from include.simulation.compare import POLICIES, Result, compare
 from include.simulation.engine import Watch
 from include.simulation.policy import Arrival
-from include.simulation.report import PLOT_SUFFIXES, plot, table
+from include.simulation.report import LEGEND, PLOT_SUFFIXES, plot, table
 from include.simulation.scenario import Scenario, mixed
 
 _SYNTHETIC = {"poisson": poisson, "burst": bursts}
@@ -34,7 +35,11 @@ class _Plan:
 
 def simulate(
     policy: Annotated[
-        list[str] | None, typer.Option(help=f"A policy to run; repeatable. One of {', '.join(POLICIES)}; without it, all.")
+        list[str] | None,
+        typer.Option(
+            help=f"What to run; repeatable. One of {', '.join(POLICIES)}, or a file as `atelier policy` prints it, under which ours runs; "
+            "without it, those four."
+        ),
     ] = None,
     load: Annotated[
         float, typer.Option(min=0.01, max=100, help="Of Poisson arrivals and bursts, in multiples of the fleet's capacity.")
@@ -53,25 +58,41 @@ def simulate(
     """Run scheduling policies on simulated workers under the same arrivals; print a table, write a plot."""
     from rich.console import Console
 
-    names = policy or list(POLICIES)
-    for name in names:
-        if name not in POLICIES:
-            raise typer.BadParameter(f"there is no policy {name}; there are {', '.join(POLICIES)}", param_hint="--policy")
+    names, tables = _policies(policy or list(POLICIES))
     if plot_path is not None and plot_path.suffix not in PLOT_SUFFIXES:
         raise typer.BadParameter(f"{plot_path.name} must end in {', '.join(PLOT_SUFFIXES)}", param_hint="--plot")
     plan = _plan(arrivals, load, seconds, workers, seed)
     if autoscale is not None:
         _compare_fleets(plan, autoscale, seed, plot_path)
         return
-    results = _run(plan, names, seed)
+    results = _run(plan, names, tables, seed)
     console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(table(results, plan.title))
+    console.print(LEGEND)
     console.print(
         f"{len(results[0].run):,} requests; simulated a second: {', '.join(f'{r.policy} {r.requests_per_s:,.0f}' for r in results)}"
     )
     if plot_path is not None:
         plot(results, plan.scenario, plot_path, plan.title)
         console.print(f"waits over time: {plot_path}")
+
+
+def _policies(wanted: list[str]) -> tuple[list[str], dict[str, PolicyTable]]:
+    """Names of systems, and policies of the router from files by the file's name."""
+    from include.client.policy import PolicyError, load_policy
+
+    names, tables = [name for name in wanted if name in POLICIES], dict[str, PolicyTable]()
+    for name in wanted:
+        if name in POLICIES:
+            continue
+        if not Path(name).is_file():
+            words = f"there is no policy {name}; there are {', '.join(POLICIES)}, or give a file as `atelier policy` prints it"
+            raise typer.BadParameter(words, param_hint="--policy")
+        try:
+            tables[Path(name).name] = load_policy(Path(name), "simulation")
+        except PolicyError as error:
+            raise typer.BadParameter(str(error), param_hint="--policy") from error
+    return names, tables
 
 
 def _plan(arrivals: str, load: float, seconds: float | None, workers: int, seed: int) -> _Plan:
@@ -101,9 +122,10 @@ def _recorded_plan(scenario: Scenario, path: Path, seconds: float | None) -> _Pl
     return _Plan(scenario=scenario, arrivals=lambda: recorded, seconds=length, warm_up_s=0.0, title=title)
 
 
-def _run(plan: _Plan, names: list[str], seed: int) -> list[Result]:
+def _run(plan: _Plan, names: list[str], tables: dict[str, PolicyTable], seed: int) -> list[Result]:
+    span = {"seconds": plan.seconds, "warm_up_s": plan.warm_up_s}
     with _progress(plan) as watch:
-        return compare(plan.scenario, plan.arrivals, policies=names, seconds=plan.seconds, warm_up_s=plan.warm_up_s, seed=seed, watch=watch)
+        return compare(plan.scenario, plan.arrivals, policies=names, tables=tables, **span, seed=seed, watch=watch)
 
 
 def _compare_fleets(plan: _Plan, path: Path, seed: int, plot_path: Path | None) -> None:

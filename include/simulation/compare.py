@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from include.contracts.control import Policy as PolicyTable
 from include.simulation.baselines import BaselinePolicy, CountRoundRobinOrder, FifoOrder, StrictOrder
 from include.simulation.engine import Simulation, Watch
 from include.simulation.ledger import Columns
@@ -41,15 +42,21 @@ def compare(
     arrivals: Arrivals,
     *,
     policies: Iterable[str] = tuple(POLICIES),
+    tables: Mapping[str, PolicyTable] | None = None,
     seconds: float,
     warm_up_s: float,
     seed: int = 0,
     watch: Callable[[str], Watch] | None = None,
 ) -> list[Result]:
-    """Raises :class:`KeyError` for a policy that is none of :data:`POLICIES`."""
+    """Raises :class:`KeyError` for a policy that is none of :data:`POLICIES`.
+
+    :param tables: further policies by name: the router's own scheduler under a policy table of somebody's own. All are judged by the
+        scenario's objectives.
+    """
+    known = POLICIES | {name: partial(OwnPolicy, table=table) for name, table in (tables or {}).items()}
     results = []
-    for name in policies:
-        simulation = Simulation(scenario, POLICIES[name](scenario), seed=seed, watch=watch(name) if watch else None)
+    for name in (*policies, *(tables or ())):
+        simulation = Simulation(scenario, known[name](scenario), seed=seed, watch=watch(name) if watch else None)
         began = time.process_time()
         run = simulation.run(arrivals(), seconds)
         spent = time.process_time() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,12 +100,27 @@ def _waits(run: Columns, window: _Window, lane: Lane) -> Floats:
 
 
 def waits_over_time(run: Columns, scenario: Scenario, lane: Lane, every_s: float) -> tuple[Floats, Floats]:
-    """Minutes since the start, and the 99th percentile of waits that ended in each period that had any."""
-    mine = run.in_lane(lane) & ~np.isnan(run["started"])
-    began, waits = run["started"][mine], (run["started"] - run["arrived"])[mine]
-    period = ((began - scenario.start) // every_s).astype(int)
-    periods = np.unique(period)
-    return (periods + 0.5) * every_s / 60, np.array([np.percentile(waits[period == one], 99) for one in periods])
+    """Minutes since the start, and the 99th percentile of waits that ended in each period that had any.
+
+    Of a period in which the lane waited and nothing of it began, how long its oldest had waited by then: a lane that is never served must
+    not look as if nobody waited.
+    """
+    arrived, began = run["arrived"][run.in_lane(lane)] - scenario.start, run["started"][run.in_lane(lane)] - scenario.start
+    ended = run["ended"][run.in_lane(lane)] - scenario.start
+    left = np.nan_to_num(np.fmin(began, ended), nan=np.inf)
+    minutes, waits, length = [], [], run.end - scenario.start
+    for period in range(ceil(length / every_s)):
+        until = min((period + 1) * every_s, length)
+        inside = (began >= period * every_s) & (began < until)
+        waiting = (arrived < until) & (left >= until)
+        if inside.any():
+            waits.append(float(np.percentile((began - arrived)[inside], 99)))
+        elif waiting.any():
+            waits.append(until - float(arrived[waiting].min()))
+        else:
+            continue
+        minutes.append((period + 0.5) * every_s / 60)
+    return np.array(minutes), np.array(waits)
 
 
 def _p99(waits: Floats) -> float | None:

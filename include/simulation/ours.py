@@ -35,8 +35,11 @@ class OwnPolicy:
     :class:`Promises`; the estimate is the event's.
     """
 
-    def __init__(self, scenario: Scenario, *, tuning: Tuning | None = None, listener: Listener | None = None) -> None:
-        """``listener`` hears what the topics ``events`` and ``workers`` would carry."""
+    def __init__(
+        self, scenario: Scenario, *, table: Policy | None = None, tuning: Tuning | None = None, listener: Listener | None = None
+    ) -> None:
+        """``table`` replaces the scenario's policy. ``listener`` hears what the topics ``events`` and ``workers`` would carry."""
+        scenario = scenario if table is None else scenario.under(table)
         self._listener = listener
         silent_after_s = 3 * scenario.heartbeat_s
         self.scheduler = Scheduler(

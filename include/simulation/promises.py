@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from math import inf
 
 from include.contracts.events import Lane
 from include.contracts.requests import Tier
@@ -34,7 +35,7 @@ class Promises:
         self._open: dict[str, tuple[Flow, float]] = {}
 
     def queued(self, request_id: str, lane: Lane, tenant: str, tier: Tier, predicted_s: float) -> float:
-        """Note a request that went into its lane; returns the seconds until its render begins at the latest."""
+        """Note a request that went into its lane; returns the seconds until its render begins at the latest, infinite without a floor."""
         flow = (lane, tenant)
         self._open[request_id] = (flow, predicted_s)
         self._queued_s[flow] += predicted_s
@@ -42,6 +43,8 @@ class Promises:
         self._largest_s = max(self._largest_s, predicted_s)
         weights = self._weights[lane]
         lane_rate = self._policy.lane_floor[lane] * self._workers
+        if not lane_rate:
+            return inf
         own_rate = lane_rate * weights[tenant] / sum(weights.values())
         rounding_s = (len(weights) + 1) * self._largest_s / lane_rate
         out_of_turn_s = self._policy.batch_s / lane_rate

@@ -15,6 +15,11 @@ from include.simulation.scenario import Scenario
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 LANE_COLOURS = {Lane.HIGH: "#0072b2", Lane.NORMAL: "#e69f00", Lane.LOW: "#009e73"}
 PLOT_PERIODS = 90
+#: What the columns of :func:`table` mean.
+LEGEND = """p99: 99 of 100 requests of the lane began to render this soon after their arrival; those that still wait count with their wait
+low share: the low lane's part of the device time. Jain: how evenly tenants with equal rights got device time, 1 is even
+goodput: requests that began within their lane's objective and completed. SLO met: their part of all. used: of the device time there was
+refused, degraded: of all requests. past bound: requests that waited longer than the guarantees said when they were admitted"""
 
 
 def table(results: Sequence[Result], title: str) -> Table:

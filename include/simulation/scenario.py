@@ -79,6 +79,10 @@ class Scenario:
             catalog.put(route)
         return catalog
 
+    def under(self, policy: Policy) -> Scenario:
+        """The same fleet and tenants under another policy. Leases outlast the scenario's rare heartbeats, whatever the policy says."""
+        return replace(self, policy=policy.model_copy(update={"lease_s": max(policy.lease_s, self.policy.lease_s)}))
+
     def with_models(self, names: Iterable[str]) -> Scenario:
         """Also serve these models, as slow as the default one; what is served already stays as it is."""
         known = {route.name for route in self.routes}

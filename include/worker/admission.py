@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from include.contracts.dispatch import BatchKey, ModelRef
 from include.contracts.errors import ReasonCode
 from include.storage import StoreUnavailable
@@ -26,6 +28,7 @@ def admit(assignment: Assignment, tools: Tools) -> list[Render]:
     try:
         if assignment.lease.attempt > 1:
             _take_stored(assignment, tools)
+        _fail_strangers(assignment)
         if not assignment.open:
             return []
         pipeline = tools.adapters.put_on(tools.cache.get(assignment.lease.model), assignment.lease.tasks[0].adapters)
@@ -39,14 +42,24 @@ def admit(assignment: Assignment, tools: Tools) -> list[Render]:
     return []
 
 
-def proven_size(gate: ParityGate, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int:
-    """How many images may render together, 1 to ``size``, as far as the gate knows or can find out."""
+def proven_size(gate: ParityGate, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int, wanted: Callable[[], bool]) -> int:
+    """How many images may render together, 1 to ``size``, as far as the gate knows or can find out while that is ``wanted``."""
     if size <= 1:
         return 1
     allowed = gate.allows(pipeline, model, key, size)
     if allowed is None:
-        allowed = gate.check(pipeline, model, key, size)
+        allowed = gate.check(pipeline, model, key, size, wanted)
     return max(1, min(allowed, size))
+
+
+def _fail_strangers(assignment: Assignment) -> None:
+    """Requests that don't share what a micro-batch shares: each would be rendered as the first one is, and be told to be another."""
+    key = assignment.lease.batch_key
+    for work in assignment.open:
+        odd = [name for name in ("width", "height", "steps", "guided", "variant") if getattr(work.task, name) != getattr(key, name)]
+        if odd:
+            words = f"{', '.join(odd)}: not as in the lease's batch key {key}; lease it with requests of its own shape"
+            assignment.fail(work, ReasonCode.INVALID_FIELD, words, retryable=True)
 
 
 def _take_stored(assignment: Assignment, tools: Tools) -> None:
@@ -76,8 +89,9 @@ def _renders(assignment: Assignment, tools: Tools, pipeline: Pipeline) -> list[R
 
 def _batch_size(assignment: Assignment, tools: Tools, pipeline: Pipeline, items: int) -> int:
     wanted = min(tools.max_items, max(1, items))
-    size = proven_size(tools.ports.parity, pipeline, assignment.lease.model, assignment.lease.batch_key, wanted)
-    if size < wanted:
+    lease = assignment.lease
+    size = proven_size(tools.ports.parity, pipeline, lease.model, lease.batch_key, wanted, lambda: assignment.wanted)
+    if size < wanted and assignment.wanted:
         assignment.note(f"rendered {size} at a time: larger batches of this shape differ from single renders on {pipeline.backend}")
     return size
 

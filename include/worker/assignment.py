@@ -85,6 +85,11 @@ class Assignment:
         cancelled = self.leases.revoked(self.lease.lease_id)
         return [work for request_id, work in self.work.items() if not work.closed and request_id not in cancelled]
 
+    @property
+    def wanted(self) -> bool:
+        """Whether any of it is still to be rendered here."""
+        return bool(self.open) and not self.abandon.is_set() and not self.leases.expired(self.lease.lease_id)
+
     def check(self) -> None:
         """Lose the lease if it has expired. Raises :class:`AbandonedError` where the worker ends."""
         if self.abandon.is_set():

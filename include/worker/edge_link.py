@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-from pydantic import ValidationError
 
-from include.contracts.dispatch import AnyDispatchMessage, dispatch_messages
+from include.contracts.dispatch import AnyDispatchMessage
 from include.contracts.workers import WorkerMessage
+from include.worker.dispatches import Unreadable, read_dispatch
 from include.worker.edge_client import CredentialRefusedError, EdgeClient, words_of
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class EdgeLink:
         self.where = f"the gateway at {client.gateway}"
         self._unsent: deque[Outgoing] = deque()
         self._changed = threading.Condition()
-        self._received: queue.Queue[AnyDispatchMessage] = queue.Queue()
+        self._received: queue.Queue[AnyDispatchMessage | Unreadable] = queue.Queue()
         self._closed = threading.Event()
         self._threads = [
             threading.Thread(target=self._send_all, name="edge-send", daemon=True),
@@ -73,9 +73,9 @@ class EdgeLink:
             thread.start()
         return True
 
-    def poll(self, timeout_s: float) -> list[AnyDispatchMessage]:
+    def poll(self, timeout_s: float) -> list[AnyDispatchMessage | Unreadable]:
         """Dispatches for this worker's incarnation."""
-        found: list[AnyDispatchMessage] = []
+        found: list[AnyDispatchMessage | Unreadable] = []
         try:
             found.append(self._received.get(timeout=timeout_s))
             while True:
@@ -171,10 +171,9 @@ class EdgeLink:
                 self._take(message)
 
     def _take(self, message: Any) -> None:
-        try:
-            self._received.put(dispatch_messages.validate_python(message))
-        except ValidationError as error:
-            log.error("what the gateway sent is no dispatch and skipped: %s", error.errors()[0]["msg"])
+        found = read_dispatch(message, worker_id=self.worker_id, incarnation=self.incarnation)
+        if found is not None:
+            self._received.put(found)
 
     def _pause(self, what: str, backoff: Backoff, words: str) -> None:
         if self._closed.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -34,7 +35,8 @@ class EdgeStore(ObjectStore):
         answer = self._call("PUT", key, content=data, headers={"If-None-Match": "*", "Content-Type": media_type})
         if not answer.is_success:
             self._fail(key, answer)
-        return PutResult(**answer.json())
+        with self._of_the_gateway(key, answer):
+            return PutResult(**answer.json())
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         answer = self._call("PUT", key, content=data, headers={"Content-Type": media_type})
@@ -56,7 +58,8 @@ class EdgeStore(ObjectStore):
         if not answer.is_success:
             self._fail(key, answer)
         headers = answer.headers
-        return ObjectInfo(key=key, size=int(headers["Content-Length"]), sha256=headers[DIGEST], media_type=headers["Content-Type"])
+        with self._of_the_gateway(key, answer):
+            return ObjectInfo(key=key, size=int(headers["Content-Length"]), sha256=headers[DIGEST], media_type=headers["Content-Type"])
 
     def list(self, prefix: str = "") -> Iterator[str]:
         raise StoreError("a worker behind a gateway lists no objects: it knows the keys of its leases")
@@ -74,6 +77,17 @@ class EdgeStore(ObjectStore):
             return self.client.call(method, f"objects/{quote(check_key(key))}", **content)
         except (httpx.HTTPError, CredentialRefusedError) as error:
             raise StoreUnavailable(f"{method} {self.url(key)}: {error or type(error).__name__}") from error
+
+    @contextmanager
+    def _of_the_gateway(self, key: str, answer: httpx.Response) -> Iterator[None]:
+        """A proxy's page with status 200 says nothing about the object."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError) as error:
+            kind = answer.headers.get("Content-Type", "no media type")
+            raise StoreUnavailable(
+                f"{self.url(key)}: {kind} is no answer of the gateway; is a proxy in between? check --gateway"
+            ) from error
 
     def _fail(self, key: str, answer: httpx.Response) -> NoReturn:
         words = f"{self.url(key)}: {words_of(answer)}"

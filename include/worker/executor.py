@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from PIL.Image import Image
@@ -94,7 +94,8 @@ class Execution:
         if not alike or lease.tasks[0].adapters != ours.tasks[0].adapters:
             return False
         size = sum(len(one.items) for one in self._renders()) + sum(task.images for task in lease.tasks)
-        return self._fits(render, size)
+        # A check for a join holds up what runs, so it must end with either of them.
+        return self._fits(render, size, lambda: self._wanted() and lease.lease_id in self.first.leases.held())
 
     def join(self, assignment: Assignment) -> None:
         """Take the lease in; its items join before the next step."""
@@ -153,7 +154,7 @@ class Execution:
         """Let pending items of the same key join, where the pipeline can do that and there is room."""
         while self.pending and not render.alone and render.pipeline.joins:
             coming = self.pending[0]
-            if coming.alone or not self._fits(render, len(render.items) + len(coming.items)):
+            if coming.alone or not self._fits(render, len(render.items) + len(coming.items), self._wanted):
                 return
             self.pending.popleft()
             try:
@@ -161,9 +162,12 @@ class Execution:
             except Exception as error:
                 self._take_apart(coming, error)
 
-    def _fits(self, render: Render, size: int) -> bool:
+    def _fits(self, render: Render, size: int, wanted: Callable[[], bool]) -> bool:
         gate, lease = self.tools.ports.parity, self.lease
-        return size <= self.tools.max_items and size == proven_size(gate, render.pipeline, lease.model, lease.batch_key, size)
+        return size <= self.tools.max_items and size == proven_size(gate, render.pipeline, lease.model, lease.batch_key, size, wanted)
+
+    def _wanted(self) -> bool:
+        return any(assignment.wanted for assignment in self.running)
 
     def _take_apart(self, render: Render, error: Exception) -> None:
         out_of_memory = is_out_of_memory(error)

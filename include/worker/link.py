@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from pydantic import ValidationError
 
 from include.config import Settings
 from include.contracts import topics
-from include.contracts.dispatch import AnyDispatchMessage, Lease, dispatch_messages
+from include.contracts.dispatch import AnyDispatchMessage, Lease
 from include.contracts.workers import WorkerMessage
+from include.worker.dispatches import Unreadable, read_dispatch
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class WorkerLink:
             stop.wait(RETRY_S)
         return False
 
-    def poll(self, timeout_s: float) -> list[AnyDispatchMessage]:
+    def poll(self, timeout_s: float) -> list[AnyDispatchMessage | Unreadable]:
         """Dispatches for this worker's incarnation. Also hands out the acknowledgements of what was sent."""
         first = self._consumer.poll(timeout_s)
         more = self._consumer.consume(MAX_POLLED, 0) if first is not None else []
@@ -89,15 +89,13 @@ class WorkerLink:
             ends.append(TopicPartition(self.source, number, end))
         return ends
 
-    def _parse(self, message: Message) -> AnyDispatchMessage | None:
+    def _parse(self, message: Message) -> AnyDispatchMessage | Unreadable | None:
         if (trouble := message.error()) is not None:
             log.warning("reading %s: %s", self.source, trouble.str())
             return None
-        try:
-            found = dispatch_messages.validate_json(message.value() or b"")
-        except ValidationError as error:
-            log.error("offset %s of %s is no dispatch and skipped: %s", message.offset(), self.source, error.errors()[0]["msg"])
-            return None
+        found = read_dispatch(message.value() or b"", worker_id=self.worker_id, incarnation=self.incarnation)
+        if found is None or isinstance(found, Unreadable):
+            return found
         if found.worker_id != self.worker_id or (isinstance(found, Lease) and found.incarnation != self.incarnation):
             return None
         return found

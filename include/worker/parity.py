@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from include.contracts.dispatch import BatchKey, ModelRef
 from include.worker.kept import write_whole
 from include.worker.pipeline import Pipeline, RenderState
+from include.worker.ports import always
 
 if TYPE_CHECKING:
     from models.backends.base import Tolerance
@@ -25,6 +26,10 @@ STEPS = 2
 GUIDANCE = 3.0
 #: Of different lengths, for padding to the longest is how items of a batch come to influence each other.
 PROMPTS = ("red heart", "a cat", "a small wooden house beside a river under a cloudy sky", "rocket", "pizza with olives", "blue")
+
+
+class UnwantedError(Exception):
+    """Nobody waits for the images that are being compared any more."""
 
 
 class Deviation(BaseModel):
@@ -64,20 +69,46 @@ def begin(pipeline: Pipeline, items: Sequence[int], width: int, height: int, *, 
 
 
 def render(
-    pipeline: Pipeline, items: Sequence[int], width: int, height: int, *, steps: int = STEPS, guidance: float = GUIDANCE
+    pipeline: Pipeline,
+    items: Sequence[int],
+    width: int,
+    height: int,
+    *,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    wanted: Callable[[], bool] = always,
 ) -> list[Image]:
-    """Images of test items in one batch."""
+    """Images of test items in one batch. Raises :class:`UnwantedError` as soon as ``wanted`` says no, which is asked before each call."""
+    _go_on(wanted)
     state = begin(pipeline, items, width, height, steps=steps, guidance=guidance)
     for _ in range(steps):
+        _go_on(wanted)
         state = pipeline.step(state)
+    _go_on(wanted)
     return pipeline.decode(state)
 
 
-def batch_deviation(pipeline: Pipeline, size: int, width: int, height: int, *, steps: int = STEPS, guidance: float = GUIDANCE) -> Deviation:
-    """Of ``size`` items rendered together from each of them rendered alone."""
-    together = render(pipeline, range(size), width, height, steps=steps, guidance=guidance)
-    alone = [render(pipeline, [item], width, height, steps=steps, guidance=guidance)[0] for item in range(size)]
-    return deviation(together, alone)
+def _go_on(wanted: Callable[[], bool]) -> None:
+    if not wanted():
+        raise UnwantedError
+
+
+def batch_deviation(
+    pipeline: Pipeline,
+    size: int,
+    width: int,
+    height: int,
+    *,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    wanted: Callable[[], bool] = always,
+) -> Deviation:
+    """Of ``size`` items rendered together from each of them rendered alone. Raises :class:`UnwantedError` as :func:`render`."""
+
+    def images(items: Sequence[int]) -> list[Image]:
+        return render(pipeline, items, width, height, steps=steps, guidance=guidance, wanted=wanted)
+
+    return deviation(images(range(size)), [images([item])[0] for item in range(size)])
 
 
 class _Proof(BaseModel):
@@ -120,12 +151,15 @@ class BatchParity:
     def allows(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int | None:
         return 1 if size <= 1 else self._known(self._path(pipeline, model, key)).allows(size)
 
-    def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int:
+    def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int, wanted: Callable[[], bool] = always) -> int:
         path = self._path(pipeline, model, key)
         known = self._known(path)
         shape = f"{model.key} at {key.width}x{key.height} on {path.stem}"
         try:
-            found = batch_deviation(pipeline, size, key.width, key.height, guidance=GUIDANCE if key.guided else 1.0)
+            found = batch_deviation(pipeline, size, key.width, key.height, guidance=GUIDANCE if key.guided else 1.0, wanted=wanted)
+        except UnwantedError:
+            log.info("parity: %s: nobody waits for a batch of %d any more; it is compared when somebody does", shape, size)
+            return known.proven
         except Exception as error:  # what fails here renders alone, where it fails with a reason of its own if it must
             log.warning("parity: %s: batches of %d can't be compared and render alone for now: %s", shape, size, error)
             self._proofs[path] = known.model_copy(update={"refused": size})

@@ -5,7 +5,7 @@ All of it is called in the rendering thread, between two steps: an implementatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -17,6 +17,10 @@ from include.contracts.events import ImageResult
 from include.worker.pipeline import Pipeline
 
 
+def always() -> bool:
+    return True
+
+
 class ParityGate(Protocol):
     """Lets images render together only where a batch was seen to give what single renders give."""
 
@@ -24,9 +28,12 @@ class ParityGate(Protocol):
         """The most images of this shape, up to ``size``, that are known to agree on ``pipeline.backend``: 1 where they don't agree.
         None: not known yet. Only looks it up."""
 
-    def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int:
+    def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int, wanted: Callable[[], bool] = always) -> int:
         """Renders a batch and its items alone, compares them, says so in the log and remembers it; answers as :meth:`allows`.
-        Never raises: what fails in a batch renders alone."""
+        Never raises: what fails in a batch renders alone.
+
+        :param wanted: asked before each step; once it says no, nothing more is rendered and nothing is concluded
+        """
 
 
 class NoParityGate:
@@ -35,7 +42,7 @@ class NoParityGate:
     def allows(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int | None:
         return size
 
-    def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int:
+    def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int, wanted: Callable[[], bool] = always) -> int:
         return size
 
 

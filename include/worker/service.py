@@ -15,6 +15,7 @@ from include.worker.adapters import AdapterShelf
 from include.worker.cache import ModelCache
 from include.worker.caches import caches_of, weights_budget
 from include.worker.device_health import device_health
+from include.worker.dispatches import Unreadable
 from include.worker.edge_client import EdgeAccess
 from include.worker.golden import golden_check
 from include.worker.health import HealthFile, health_path
@@ -146,7 +147,11 @@ class Worker:
             self._take(message)
         self._beat()
 
-    def _take(self, message: AnyDispatchMessage) -> None:
+    def _take(self, message: AnyDispatchMessage | Unreadable) -> None:
+        if isinstance(message, Unreadable):
+            log.error("%s", message.reason.message)
+            self.reporter.failed(message.lease_id, None, message.reason.code, message.reason.message, retryable=True)
+            return
         if isinstance(message, Revoke):
             if self.leases.revoke(message):
                 log.info("lease %s: %s revoked", message.lease_id, ", ".join(message.request_ids) or "all")

@@ -13,6 +13,7 @@ from include.contracts.dispatch import AnyDispatchMessage
 from include.contracts.workers import WorkerMessage
 from include.registry.fetch import ModelFetcher
 from include.storage import ObjectStore, open_store
+from include.worker.dispatches import Unreadable
 from include.worker.edge_client import EdgeAccess, EdgeClient
 from include.worker.edge_link import EdgeLink
 from include.worker.edge_models import EdgeFetcher, follow_edge_routes
@@ -29,7 +30,7 @@ class Link(Protocol):
     def connect(self, stop: threading.Event) -> bool:
         """From here on :meth:`poll` misses no dispatch. Waits for the other end; False where ``stop`` was set meanwhile."""
 
-    def poll(self, timeout_s: float) -> list[AnyDispatchMessage]:
+    def poll(self, timeout_s: float) -> list[AnyDispatchMessage | Unreadable]:
         """Dispatches for this worker's incarnation, each at least once."""
 
     def send(self, message: WorkerMessage, on_delivered: Callable[[], None] | None = None) -> None:

@@ -87,7 +87,7 @@ def export(run: Path, dataset: Path, target: Path = BASE, config_path: Path = BA
 def _measure(state: TrainingState, config: TrainingConfig, dataset: Path, grid: Path) -> tuple[dict[str, float], str]:
     encoder, tokenizer = load_text_encoder()
     data = load_encoded(dataset, "validation", config, encoder, tokenizer, state.averaged.config.text_length, config.validation_samples)
-    loss = held_out_loss(state.averaged.eval(), data.pixels(slice(None)), data.main_text(list(range(len(data)))))
+    loss = held_out_loss(state.averaged.eval(), data.images, data.text)
     pipeline = assemble(state.averaged, encoder, tokenizer)
     image_grid(pipeline(config.sample_prompts, num_inference_steps=config.sample_steps, guidance_scale=config.guidance).images).save(grid)
     return {"held_out_loss": loss}, data.digest

@@ -25,10 +25,10 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
         prog=f"python -m models.training.{name}", description=description, formatter_class=argparse.RawTextHelpFormatter
     )
     made.add_argument("--config", required=True, type=Path, help="YAML of settings; see models/configs")
-    made.add_argument("--dataset", required=True, type=Path, help="manifest.json of a dataset version")
+    made.add_argument("--dataset", required=True, help="manifest.json of a dataset version: a path, or s3://bucket/...")
     made.add_argument("--output", required=True, type=Path, help="directory of this run; an interrupted run goes on from it")
     made.add_argument("--init", default="", help="pipeline directory to start from, or `base` for the shipped checkpoint")
-    made.add_argument("--cache", type=Path, help="directory where encoded captions and images are kept by content, for all runs")
+    made.add_argument("--cache", type=Path, help="directory for all runs: encoded captions and images, by content, and a bucket's files")
     made.add_argument("--max-steps", type=int, help="in place of the configuration's")
     made.add_argument("--seed", type=int, help="in place of the configuration's")
     made.add_argument("--learning-rate", type=float, help="in place of the configuration's")

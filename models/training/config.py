@@ -37,6 +37,11 @@ class TrainingConfig(BaseModel):
     sigma_std: float = Field(1.0, gt=0, le=5, description="Its standard deviation.")
     snr_gamma: float | None = Field(None, gt=0, le=100, description="Limit of the min-SNR weighting (Hang et al. 2023); empty: none.")
     exclude: str = Field("", description="Samples whose key or a caption matches this regular expression are left out.")
+    shuffle_window: int = Field(
+        16, ge=1, le=4096, description="Row groups of 64 samples that are shuffled together; three times as many are in memory."
+    )
+    loader_threads: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead; the order doesn't depend on them.")
+    download_gib: float = Field(50, gt=0, description="GiB of a bucket's files that are kept here; those used longest ago go first.")
     network: dict[str, Any] = Field(default_factory=dict, description="Arguments of the network, when training starts from scratch.")
     precision: Literal["fp32", "bf16"] = Field("bf16", description="Arithmetic of the network; weights are kept in fp32 beside it.")
     gradient_checkpointing: bool = Field(False, description="Compute the blocks again in the backward pass: less memory, a third slower.")
@@ -94,7 +99,7 @@ class TrainingConfig(BaseModel):
 IDENTITY = frozenset(
     {
         "seed", "batch_size", "optimizer", "method", "lora_rank", "lora_alpha", "lora_targets", "caption_dropout", "alternative_captions",
-        "sigma_mean", "sigma_std", "snr_gamma", "exclude", "network", "precision", "teacher_steps", "teacher_guidance",
+        "sigma_mean", "sigma_std", "snr_gamma", "exclude", "shuffle_window", "network", "precision", "teacher_steps", "teacher_guidance",
     }
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,11 @@ from torch import Tensor
 
 from models.networks.two_tower import TwoTowerModel, load_two_tower
 from models.pipelines.text_encoder import encode_all, load_text_encoder
+from models.training.data import Chosen, choose
+from models.training.encoding import as_pixels
 from models.training.provenance import write_training_record
-from models.training.samples import Split, batch_indices, load_split
+from models.training.samples.order import BatchPlan
+from models.training.samples.stream import ImageBatches, ImageReader, RowGroups
 
 EVALUATOR = Path(__file__).resolve().parent.parent / "evaluator"
 MAX_BYTES = 4_000_000  #: it lives in the repository
@@ -51,14 +54,13 @@ class ContrastiveConfig:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images with the embeddings of their captions."""
+    """A split's images, read when they are asked for, with the embeddings of their captions."""
 
-    images: Tensor  #: (N, 3, H, W) uint8
-    captions: list[list[int]]  #: rows of ``text`` by image, the main caption first
+    samples: Chosen
     text: Tensor  #: (M, text_dim) pooled
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.samples.groups)
 
 
 def train(dataset: Path, output: Path, config: ContrastiveConfig | None = None, progress: Callable[[str], None] = print) -> dict[str, Any]:
@@ -66,11 +68,10 @@ def train(dataset: Path, output: Path, config: ContrastiveConfig | None = None, 
     config = config or ContrastiveConfig()
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    trained_on, held_out = load_split(dataset, "train"), load_split(dataset, "validation")
-    if len(trained_on) < 2 or len(held_out) < 2:
-        raise ValueError(f"dataset: {dataset} has too few samples: {len(trained_on)} to train on, {len(held_out)} held out")
-    pairs, check = _pairs(trained_on), _pairs(held_out)
-    network = TwoTowerModel(**{"sample_size": trained_on.images.shape[1], **config.network})
+    pairs, check = _pairs(dataset, "train"), _pairs(dataset, "validation")
+    if len(pairs) < 2 or len(check) < 2:
+        raise ValueError(f"dataset: {dataset} has too few samples: {len(pairs)} to train on, {len(check)} held out")
+    network = TwoTowerModel(**{"sample_size": pairs.samples.groups.blocks[0].size[0], **config.network})
     started = time.monotonic()
     _fit(network, pairs, config, progress)
     metrics = retrieval(network.eval(), check)
@@ -78,7 +79,7 @@ def train(dataset: Path, output: Path, config: ContrastiveConfig | None = None, 
     facts = {
         "seed": config.seed,
         "config": asdict(config),
-        "dataset_digest": trained_on.digest,
+        "dataset_digest": pairs.samples.groups.digest,
         "samples": {"train": len(pairs), "held_out": len(check)},
         "seconds": round(time.monotonic() - started, 1),
         "metrics": metrics,
@@ -88,14 +89,11 @@ def train(dataset: Path, output: Path, config: ContrastiveConfig | None = None, 
     return facts
 
 
-def _pairs(samples: Split) -> Pairs:
-    encoder, tokenizer = load_text_encoder()
-    texts = list(dict.fromkeys(caption for captions in samples.captions for caption in captions))
-    rows = {text: row for row, text in enumerate(texts)}
-    images = torch.from_numpy(np.ascontiguousarray(samples.images.transpose(0, 3, 1, 2)))
-    return Pairs(
-        images, [[rows[one] for one in captions] for captions in samples.captions], encode_all(encoder, tokenizer, texts, 1).pooled
-    )
+def _pairs(dataset: Path, split: str) -> Pairs:
+    samples = choose(RowGroups(dataset, split))
+    if len(set(samples.sizes())) > 1:
+        raise ValueError(f"dataset: the images of {dataset} must be of one size")
+    return Pairs(samples, encode_all(*load_text_encoder(), samples.texts, 1).pooled)
 
 
 def _fit(network: TwoTowerModel, pairs: Pairs, config: ContrastiveConfig, progress: Callable[[str], None]) -> None:
@@ -104,11 +102,13 @@ def _fit(network: TwoTowerModel, pairs: Pairs, config: ContrastiveConfig, progre
     batch_size = min(config.batch_size, len(pairs))
     steps = max(1, config.epochs * len(pairs) // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps, config.warmup))
+    plan = BatchPlan(pairs.samples.groups.blocks, pairs.samples.kept, batch_size, config.seed)
+    images = ImageBatches(pairs.samples.groups, plan)
     losses, started = [], time.monotonic()
     for step in range(steps):
-        images, text = _batch(pairs, config, batch_size, step)
+        pixels, text = _augmented(as_pixels(images.at(step)), pairs, plan.at(step), config, step)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = info_nce(network.embed_images(images), network.embed_texts(text), network.log_scale)
+            loss = info_nce(network.embed_images(pixels), network.embed_texts(text), network.log_scale)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -124,18 +124,17 @@ def _rate(done: float, warmup: float) -> float:
     return done / warmup if done < warmup else 0.5 + 0.5 * float(np.cos(np.pi * (done - warmup) / (1 - warmup)))
 
 
-def _batch(pairs: Pairs, config: ContrastiveConfig, batch_size: int, step: int) -> tuple[Tensor, Tensor]:
+def _augmented(pixels: Tensor, pairs: Pairs, indices: np.ndarray, config: ContrastiveConfig, step: int) -> tuple[Tensor, Tensor]:
     """Augmented images in -1..1 and pooled text, a function of the step."""
     draw = np.random.default_rng((config.seed, step, 1))
-    indices = batch_indices(len(pairs), batch_size, config.seed, step)
-    rows = [_caption(pairs.captions[index], config.alternative_captions, draw) for index in indices]
+    rows = [_caption(pairs.samples.captions[index], config.alternative_captions, draw) for index in indices.tolist()]
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     text = pairs.text[rows]
     kept = torch.rand(text.shape, generator=generator) >= config.text_dropout
-    return augment(pairs.images[indices].float() / 127.5 - 1, generator), text * kept / (1 - config.text_dropout)
+    return augment(pixels, generator), text * kept / (1 - config.text_dropout)
 
 
-def _caption(rows: list[int], alternative: float, draw: np.random.Generator) -> int:
+def _caption(rows: Sequence[int], alternative: float, draw: np.random.Generator) -> int:
     share, which = draw.random(2)
     return rows[1 + int(which * (len(rows) - 1))] if len(rows) > 1 and share < alternative else rows[0]
 
@@ -167,8 +166,11 @@ def info_nce(images: Tensor, texts: Tensor, log_scale: Tensor) -> Tensor:
 @torch.no_grad()
 def retrieval(network: TwoTowerModel, pairs: Pairs) -> dict[str, float]:
     """How often an image's main caption is its nearest, or one of the five nearest, and the other way round, beside chance."""
-    images = torch.cat([network.embed_images(part.float() / 127.5 - 1) for part in pairs.images.split(256)])
-    similarity = images @ network.embed_texts(pairs.text[[rows[0] for rows in pairs.captions]]).T
+    samples, count = pairs.samples, len(pairs)
+    reader = ImageReader(samples.groups, 1)
+    parts = [range(start, min(start + 256, count)) for start in range(0, count, 256)]
+    images = torch.cat([network.embed_images(as_pixels(reader.read(part))) for part in parts])
+    similarity = images @ network.embed_texts(pairs.text[[samples.captions[index][0] for index in range(count)]]).T
     measured: dict[str, float] = {}
     for way, scores in (("text", similarity), ("image", similarity.T)):
         better = (scores > scores.diagonal()[:, None]).sum(dim=1)

@@ -41,7 +41,7 @@ def prepare(config: TrainingConfig, place: Place, lock: RunLock) -> Run:
     config = config.model_copy(update={"guidance": NO_GUIDANCE})
     accelerator = start_accelerator(config)
     family = _student(load_family(config, place.init), config.sample_steps)
-    data = load_splits(config, place, family)
+    data = load_splits(config, place, family, accelerator)
     teacher = copy.deepcopy(family.network).to(accelerator.device, arithmetic(config)).requires_grad_(False).eval()
     objective = StepDistillation(
         teacher=family.predictor(teacher),

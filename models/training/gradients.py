@@ -12,16 +12,17 @@ from models.training.state import DivergedError
 
 
 def backward(run: Run, batch: Batch) -> float:
-    """Leaves the gradient of the batch's mean loss in the weights, the same in every process, and returns that loss.
+    """Leaves the gradient of the step's mean loss in the weights, the same in every process, and returns that loss.
 
     Where memory runs out, half as many samples go through at a time from here on; the gradient is still that of the whole batch.
     Raises :class:`DivergedError` for a loss that is no finite number.
+
+    :param batch: this process's share of the step's
     """
-    count = len(batch)
-    share = batch[run.accelerator.process_index :: run.accelerator.num_processes].to(run.accelerator.device, run.precision)
+    share = batch.to(run.accelerator.device, run.precision)
     while True:
         try:
-            loss = _accumulate(run, share, count)
+            loss = _accumulate(run, share)
             break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or run.state.micro_batch == 1:
@@ -34,11 +35,11 @@ def backward(run: Run, batch: Batch) -> float:
     return loss
 
 
-def _accumulate(run: Run, share: Batch, count: int) -> float:
+def _accumulate(run: Run, share: Batch) -> float:
     predict, total = run.family.predictor(run.state.working), 0.0
     for start in range(0, len(share), run.state.micro_batch):
         part = share[start : start + run.state.micro_batch]
-        loss = run.objective.loss(predict, part.images, part.text, part.levels, part.noise).sum() / count
+        loss = run.objective.loss(predict, part.images, part.text, part.levels, part.noise).sum() / run.config.batch_size
         run.accelerator.backward(loss)
         run.state.collect()
         total += loss.item()

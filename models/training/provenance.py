@@ -16,7 +16,7 @@ import transformers
 
 RECORD = "training.json"
 PACKAGE = Path(__file__).resolve().parent.parent
-ENCODING = ("pipelines/text_encoder.py", "training/data.py", "training/families/hourglass.py", "training/families/stable_diffusion.py")
+ENCODING = ("pipelines/text_encoder.py", "training/encoding.py", "training/families/hourglass.py", "training/families/stable_diffusion.py")
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,8 @@ from accelerate import Accelerator
 
 from models.training.checkpoints import CheckpointError, Checkpoints
 from models.training.config import TrainingConfig
-from models.training.data import Encoders, TrainingData, load_data
+from models.training.data import HeldOut, TrainingData, load_data, load_held_out
+from models.training.encoding import Encoders
 from models.training.families.base import Family
 from models.training.lock import RunLock
 from models.training.lora import add_adapters
@@ -22,6 +23,7 @@ from models.training.state import TrainingState, arithmetic
 from models.training.tracking import Tracker
 
 CHECKPOINTS = "checkpoints"  #: the directory in a run's output
+ENCODED = "encoded"  #: what encoders made, where no directory for all runs is given
 BEST = "best"  #: the weights with the lowest held-out loss
 
 
@@ -29,10 +31,10 @@ BEST = "best"  #: the weights with the lowest held-out loss
 class Place:
     """Where a run reads and writes."""
 
-    dataset: Path  #: manifest.json of a dataset version
+    dataset: str  #: manifest.json of a dataset version: a path, or s3://bucket/...
     output: Path
     init: str  #: what it starts from; see :func:`models.training.families.load.load_family`
-    cache: Path | None = None  #: of what frozen encoders made
+    cache: Path | None = None  #: of what frozen encoders made, and of a bucket's files; None: in ``output``
     mlflow_run_id: str | None = None
 
 
@@ -43,7 +45,7 @@ class Run:
     family: Family
     objective: Objective
     train: TrainingData
-    validation: TrainingData
+    validation: HeldOut
     state: TrainingState
     checkpoints: Checkpoints
     tracker: Tracker
@@ -85,13 +87,14 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
-def load_splits(config: TrainingConfig, place: Place, family: Family) -> tuple[TrainingData, TrainingData]:
+def load_splits(config: TrainingConfig, place: Place, family: Family, accelerator: Accelerator) -> tuple[TrainingData, HeldOut]:
     """Training and held-out samples, encoded. Raises :class:`ValueError` where either has none, or a size that the network can't take."""
-    encoders = Encoders(texts=family.texts, images=family.images, cache=place.cache)
-    train = load_data(place.dataset, "train", config, encoders)
-    validation = load_data(place.dataset, "validation", config, encoders, config.validation_samples)
+    encoders = Encoders(texts=family.texts, images=family.images, cache=place.cache or place.output / ENCODED)
+    share = slice(accelerator.process_index, None, accelerator.num_processes)
+    train = load_data(place.dataset, "train", config, encoders, share)
+    validation = load_held_out(place.dataset, "validation", config, encoders, config.validation_samples)
     if family.images is None:
-        for height, width in {tuple(bucket.images.shape[2:]) for bucket in [*train.buckets, *validation.buckets]}:
+        for width, height in {*train.plan.sizes, *(tuple(bucket.images.shape[:1:-1]) for bucket in validation.buckets)}:
             if height % family.multiple or width % family.multiple:
                 raise ValueError(f"dataset: its images have {width}x{height} pixels, and the network takes multiples of {family.multiple}")
     return train, validation
@@ -104,7 +107,7 @@ def assemble_run(
     lock: RunLock,
     accelerator: Accelerator,
     *,
-    data: tuple[TrainingData, TrainingData],
+    data: tuple[TrainingData, HeldOut],
     objective: Objective,
     steps: int,
     lineage: dict[str, Any] | None = None,

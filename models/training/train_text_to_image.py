@@ -8,7 +8,8 @@ the output directory if there is one, with the very weights an uninterrupted run
 where there is none; several processes share each batch between them, and the output directory.
 
 Leaves in the output directory: ``pipeline/`` or ``adapter/``, ``training.json``, ``metrics.jsonl``, ``samples/``, ``checkpoints/`` and
-``best/``. SIGTERM or SIGINT writes a checkpoint and ends with status 3; :class:`~models.training.status.ExitStatus` has the others.
+``best/``, and without ``--cache`` what encoders made in ``encoded/``. SIGTERM or SIGINT writes a checkpoint and ends with status 3;
+:class:`~models.training.status.ExitStatus` has the others.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 def prepare(config: TrainingConfig, place: Place, lock: RunLock) -> Run:
     accelerator = start_accelerator(config)
     family = load_family(config, place.init)
-    data = load_splits(config, place, family)
+    data = load_splits(config, place, family, accelerator)
     return assemble_run(config, place, family, lock, accelerator, data=data, objective=family.objective(config), steps=DEFAULT_STEPS)
 
 

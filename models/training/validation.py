@@ -47,8 +47,8 @@ def _held_out(run: Run) -> float:
     """Over all sizes of images, each by its share of the samples."""
     predict, total = run.family.predictor(run.state.averaged.eval()), 0.0
     for bucket in run.validation.buckets:
-        text = bucket.main_text(list(range(len(bucket)))).to(run.accelerator.device)
-        total += len(bucket) * held_out_loss(predict, bucket.pixels(slice(None)), text, run.objective)
+        text = bucket.text.to(run.accelerator.device)
+        total += len(bucket) * held_out_loss(predict, bucket.images, text, run.objective)
     return total / len(run.validation)
 
 

@@ -43,7 +43,8 @@ from torch import Tensor, nn
 from models.pipelines.text_encoder import TextEmbeddings, load_text_encoder
 from models.training.checkpoints import Checkpoints
 from models.training.config import TrainingConfig
-from models.training.data import Encoders, TrainingData, batch_at, load_data
+from models.training.data import TrainingData, batch_at, load_data, load_held_out
+from models.training.encoding import Encoders
 from models.training.families.base import Family
 from models.training.families.hourglass import TokenStates
 from models.training.gradients import backward
@@ -150,8 +151,8 @@ def loops(folder: Path) -> tuple[Ours, Reference]:
     print(f"{sum(weight.numel() for weight in network.parameters()) / 1e6:.1f} M parameters", file=sys.stderr)
     accelerator, family = Accelerator(cpu=True), UNetOnPixels(copy.deepcopy(network), texts)
     run = assemble_run(
-        CONFIG, Place(dataset=manifest, output=folder / "run", init=""), family, RunLock(folder / "run"), accelerator,
-        data=(data, data), objective=family.objective(CONFIG), steps=1,
+        CONFIG, Place(dataset=str(manifest), output=folder / "run", init=""), family, RunLock(folder / "run"), accelerator,
+        data=(data, load_held_out(manifest, "validation", CONFIG, Encoders(texts=texts), 8)), objective=family.objective(CONFIG), steps=1,
     )  # fmt: skip
     return Ours(run), Reference(network, texts, token_ids(data, manifest, texts), family.objective(CONFIG), accelerator)
 
@@ -171,7 +172,7 @@ def token_ids(data: TrainingData, manifest: Path, texts: TokenStates) -> Trainin
             return TextEmbeddings(found["input_ids"], found["attention_mask"].bool(), torch.zeros(len(captions), 0))
 
     tokens = load_data(manifest, "train", CONFIG, Encoders(texts=Ids()))
-    return TrainingData([replace(bucket, text=ids.text) for bucket, ids in zip(data.buckets, tokens.buckets, strict=True)])
+    return replace(data, images=tokens.images, text=tokens.text)
 
 
 def race(ours: Ours, reference: Reference, turns: int, steps: int, limit_s: float) -> dict[str, Any]:

@@ -1,7 +1,10 @@
-"""What every pool driver does, run on the one in memory, on a real supervisord, and on a double of the Kubernetes API."""
+"""What every pool driver does, run on the one in memory, on a real supervisord, on a double of the Kubernetes API, and on a real one.
+
+The real one is that of the kubeconfig which ``ATELIER_TEST_KUBECONFIG`` names; docs/components/autoscale.md says how to start one."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +22,7 @@ from include.platform.processes import end_processes
 from include.platform.service import Service
 from include.platform.supervisor import Supervisor
 from tests.support.kubernetes_api import cluster
+from tests.support.kubernetes_cluster import VARIABLE, cluster_pool
 from tests.support.pools import PoolUnderTest
 from tests.support.services import free_settings
 from tests.support.waiting import wait_for
@@ -66,18 +70,32 @@ def under_supervisord(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 @contextmanager
 def in_kubernetes(kind: str) -> Iterator[PoolUnderTest]:
     with cluster(resource=f"{kind}s") as double:
+        double.lags = True
         api = client.ApiClient(client.Configuration(host=double.url))
         driver = KubernetesDriver(KubernetesTarget(namespace="atelier", workload=f"{kind}/worker"), api)
         yield PoolUnderTest(driver=driver, settle=double.settle, chooses=kind == "deployment")
         api.close()
 
 
-@pytest.fixture(params=["memory", "local", "deployment", "statefulset"])
+@contextmanager
+def in_real_kubernetes(kind: str) -> Iterator[PoolUnderTest]:
+    if not (kubeconfig := os.environ.get(VARIABLE)):
+        pytest.skip(f"{VARIABLE} names no kubeconfig of a Kubernetes API server")
+    with cluster_pool(kubeconfig, kind) as found:
+        driver = KubernetesDriver(found.target, found.driver_api)
+        yield PoolUnderTest(driver=driver, settle=found.settle, chooses=kind == "deployment")
+
+
+@pytest.fixture(params=["memory", "local", "deployment", "statefulset", "real deployment", "real statefulset"])
 def pool(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PoolUnderTest]:
     if request.param == "memory":
         yield in_memory()
         return
-    made = under_supervisord(tmp_path / "home", monkeypatch) if request.param == "local" else in_kubernetes(request.param)
+    *real, kind = request.param.split()
+    if kind == "local":
+        made = under_supervisord(tmp_path / "home", monkeypatch)
+    else:
+        made = in_real_kubernetes(kind) if real else in_kubernetes(kind)
     with made as found:
         yield found
 

@@ -3,7 +3,8 @@
 Paths, bodies, media types and errors are those of ``autoscaling/v1`` Scale and ``v1`` Pod, with bodies built from the official client's own
 models. What a real server refuses is refused: other media types of patches, unknown parts of one, negative replicas, annotations that are
 no text.
-:meth:`ClusterDouble.settle` does what the cluster does in time.
+As on a real server, a StatefulSet makes and deletes one pod after the other. :meth:`ClusterDouble.settle` does what the cluster does in
+time.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class ClusterDouble:
         self.replicas = 0
         self.pods: dict[str, dict[str, Any]] = {}
         self.capacity = 100  #: pods that find a node
+        self.lags = False  #: whether a new number of replicas has no effect before :meth:`settle`
         self.refusal: int | None = None  #: HTTP status of every answer
         self.patches: list[Any] = []
         self.looks = 0  #: times that the scale was asked for
@@ -40,20 +42,30 @@ class ClusterDouble:
         self.url = ""
 
     def reconcile(self) -> None:
-        """What the workload's controller does at once: make pods, or mark some for deletion."""
-        live = [name for name, pod in self.pods.items() if "deletionTimestamp" not in pod["metadata"]]
-        for _ in range(self.replicas - len(live)):
-            self.pods[self._fresh_name(live)] = _pod()
-            live = [name for name, pod in self.pods.items() if "deletionTimestamp" not in pod["metadata"]]
-        for name in self._victims(live)[: max(0, len(live) - self.replicas)]:
+        """What the workload's controller does next: make pods, or mark some for deletion."""
+        live = self._live()
+        at_once = 1 if self.resource == "statefulsets" else abs(self.replicas - len(live))
+        if self.resource == "statefulsets" and any(name not in live or not _is_ready(pod) for name, pod in self.pods.items()):
+            at_once = 0
+        for _ in range(min(at_once, self.replicas - len(live))):
+            self.pods[self._fresh_name(self._live())] = _pod()
+        for name in self._victims(live)[: max(0, min(at_once, len(live) - self.replicas))]:
             self.pods[name]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
 
     def settle(self) -> None:
-        """Pods that find a node become ready, those marked for deletion go."""
+        """Pods that find a node become ready, those marked for deletion go, until nothing changes any more."""
         with self._lock:
-            self.pods = {name: pod for name, pod in self.pods.items() if "deletionTimestamp" not in pod["metadata"]}
-            for pod in list(self.pods.values())[: self.capacity]:
-                pod["status"] = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+            while True:
+                self.reconcile()
+                before = json.dumps(self.pods)
+                self.pods = {name: self.pods[name] for name in self._live()}
+                for pod in list(self.pods.values())[: self.capacity]:
+                    pod["status"] = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+                if json.dumps(self.pods) == before:
+                    return
+
+    def _live(self) -> list[str]:
+        return [name for name, pod in self.pods.items() if "deletionTimestamp" not in pod["metadata"]]
 
     def answer(self, method: str, url: str, media_type: str, body: Any) -> tuple[int, dict[str, Any]]:
         with self._lock:
@@ -80,7 +92,8 @@ class ClusterDouble:
             self.patches.append(body)
             self.replicas = replicas
             self._version += 1
-            self.reconcile()
+            if not self.lags:
+                self.reconcile()
         return 200, _json(
             client.V1Scale(
                 api_version="autoscaling/v1",
@@ -122,11 +135,15 @@ class ClusterDouble:
         if self.resource == "statefulsets":
             return sorted(live, reverse=True)
         order = {name: number for number, name in enumerate(live)}
-        return sorted(live, key=lambda name: (self.pods[name]["status"]["phase"] == "Running", _cost(self.pods[name]), -order[name]))
+        return sorted(live, key=lambda name: (_is_ready(self.pods[name]), _cost(self.pods[name]), -order[name]))
 
 
 def _pod() -> dict[str, Any]:
     return {"metadata": {}, "spec": {"containers": [{"name": "worker"}]}, "status": {"phase": "Pending"}}
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    return bool(pod["status"]["phase"] == "Running")
 
 
 def _json(model: Any) -> dict[str, Any]:

@@ -89,6 +89,21 @@ class S3Server:
             }
         )
 
+    def environment(self) -> dict[str, str]:
+        """The variables by which other programs find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def upload(self, folder: Path, prefix: str) -> str:
+        """Copies a folder's files; where they are."""
+        for path in sorted(folder.iterdir()):
+            self.client().upload_file(str(path), BUCKET, f"{prefix}/{path.name}")
+        return f"s3://{BUCKET}/{prefix}"
+
     def client(self):
         return boto3.session.Session().client(
             "s3",

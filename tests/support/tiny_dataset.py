@@ -18,7 +18,7 @@ COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "grey"
 def write_tiny_dataset(directory: Path, counts: dict[str, int], sizes: Sequence[tuple[int, int]] = ((16, 16),)) -> Path:
     """The manifest of so many samples by split, whose sizes, (width, height), take turns."""
     directory.mkdir(parents=True)
-    files = {split: [_write_split(directory, split, count, sizes)] for split, count in counts.items() if count}
+    files = {split: _write_split(directory, split, count, sizes) for split, count in counts.items() if count}
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     content = {"kind": "atelier-dataset", "digest": digest, "size": sizes[0][0], "counts": counts, "files": files}
     manifest = directory / "manifest.json"
@@ -26,11 +26,18 @@ def write_tiny_dataset(directory: Path, counts: dict[str, int], sizes: Sequence[
     return manifest
 
 
-def _write_split(directory: Path, split: str, count: int, sizes: Sequence[tuple[int, int]]) -> dict[str, object]:
-    rows = [_sample(f"{split}-{index}", index, *sizes[index % len(sizes)]) for index in range(count)]
-    path = directory / f"{split}-00000.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    return {"file": path.name, "rows": count, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+def _write_split(directory: Path, split: str, count: int, sizes: Sequence[tuple[int, int]]) -> list[dict[str, object]]:
+    """A file for each size."""
+    rows = [(sizes[index % len(sizes)], _sample(f"{split}-{index}", index, *sizes[index % len(sizes)])) for index in range(count)]
+    found = sorted({size for size, _ in rows})
+    return [_write_file(directory / f"{split}-{number:05d}.parquet", size, rows) for number, size in enumerate(found)]
+
+
+def _write_file(path: Path, size: tuple[int, int], rows: list[tuple[tuple[int, int], dict[str, object]]]) -> dict[str, object]:
+    table = pa.Table.from_pylist([row for of, row in rows if of == size])
+    pq.write_table(table, path, row_group_size=64)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"file": path.name, "rows": len(table), "sha256": digest, "width": size[0], "height": size[1]}
 
 
 def _sample(key: str, index: int, width: int, height: int) -> dict[str, object]:

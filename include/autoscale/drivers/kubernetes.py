@@ -51,13 +51,16 @@ class KubernetesDriver(PoolDriver):
             scale = self._call("read_namespaced_{}_scale")
             selector = scale.status.selector
             pods: list[Any] = self._core.list_namespaced_pod(self._namespace, label_selector=selector, _request_timeout=TIMEOUT_S).items
-        live = [pod for pod in pods if pod.metadata.deletion_timestamp is None and pod.status.phase in ("Pending", "Running")]
-        ready = [pod.metadata.name for pod in live if _is_ready(pod)]
-        pending = [pod.metadata.name for pod in live if not _is_ready(pod)]
-        # Pods that the cluster has not made yet are on their way too.
-        unborn = [f"{self._name}-unborn-{number}" for number in range((scale.spec.replicas or 0) - len(live))]
-        draining = [pod.metadata.name for pod in pods if pod.metadata.deletion_timestamp is not None]
-        return PoolState(running=tuple(ready), starting=(*pending, *unborn), draining=tuple(draining))
+        present = [pod for pod in pods if pod.metadata.deletion_timestamp is None and pod.status.phase in ("Pending", "Running")]
+        wanted = scale.spec.replicas or 0
+        # Pods that the cluster has not come to delete or to make yet are on their way out or in too.
+        stays = self._stay_order(present)[:wanted]
+        ready = [pod.metadata.name for pod in stays if _is_ready(pod)]
+        pending = [pod.metadata.name for pod in stays if not _is_ready(pod)]
+        unborn = [f"{self._name}-unborn-{number}" for number in range(wanted - len(stays))]
+        going = [pod.metadata.name for pod in pods if pod.metadata.deletion_timestamp is not None]
+        going += [pod.metadata.name for pod in present if pod not in stays]
+        return PoolState(running=tuple(ready), starting=(*pending, *unborn), draining=tuple(going))
 
     def scale_to(self, count: int, leaving: Sequence[str] = ()) -> None:
         checked(count)
@@ -67,6 +70,13 @@ class KubernetesDriver(PoolDriver):
                 self._prefer(leaving[: present - count])
             if count != present:
                 self._call("patch_namespaced_{}_scale", {"spec": {"replicas": count}})
+
+    def _stay_order(self, pods: list[Any]) -> list[Any]:
+        """Those first that the workload's controller deletes last. A StatefulSet deletes one after the other, each once the one before is
+        gone; a Deployment's controller has a moment to come to it."""
+        if self._kind == "statefulset":
+            return sorted(pods, key=_ordinal)
+        return sorted(pods, key=lambda pod: (_is_ready(pod), _deletion_cost(pod)), reverse=True)
 
     def _prefer(self, leaving: Sequence[str]) -> None:
         """Lower what it costs to delete them, and take that back from those that were to leave before and did not."""
@@ -101,6 +111,15 @@ _HINTS = {
     403: "; its role needs get and patch on the scale subresource, list and patch on pods",
     404: "; create it, or correct driver.workload",
 }
+
+
+def _ordinal(pod: Any) -> int:
+    number = pod.metadata.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _deletion_cost(pod: Any) -> int:
+    return int((pod.metadata.annotations or {}).get(DELETION_COST, STAYS))
 
 
 def _is_ready(pod: Any) -> bool:

@@ -65,7 +65,7 @@ class WorkKeeper(DirectoryKeeper):
 
 
 class EncodedKeeper(WorkKeeper):
-    """Packs of encoded captions and images, by encoder."""
+    """Packs of encoded captions and images, by encoder, and files fetched from buckets."""
 
     kind = "encoded cache"
     folder = ENCODED

@@ -11,8 +11,10 @@ import pytest
 from include.config import Settings
 from include.contracts import topics
 from include.contracts.events import State
+from include.lifecycle import canary_run
 from include.lifecycle.airflow_api import DagRunFailedError, TaskRun
 from include.platform.kafka import create_topics
+from include.platform.services import leftover_notes
 from include.registry.aliases import get_alias, set_alias
 from include.registry.client import RegistryClient
 from include.registry.tags import CANARY_SHARE
@@ -96,3 +98,14 @@ def test_a_killed_canary_goes_on_since_its_beginning_and_a_good_version_is_promo
     assert get_alias(MODEL, "champion", uri=lifecycle.settings.mlflow) == second
     assert of_model(lifecycle).aliases == {"champion": second}
     assert lifecycle.api.xcom("promote_model", run_id, "promote")["previous"] == first
+
+
+def test_what_a_run_that_was_ended_by_hand_leaves_over_is_in_the_status(lifecycle: Lifecycle, two_versions: tuple[str, str]) -> None:
+    first, second = two_versions
+    set_alias(MODEL, "champion", first, uri=lifecycle.settings.mlflow)
+    run_id = started(lifecycle, second)
+    assert leftover_notes(lifecycle.settings) == []
+    lifecycle.api.cancel("promote_model", run_id)
+    (note,) = leftover_notes(lifecycle.settings)
+    assert f"version {second} of {MODEL} gets 50% of its requests, and nobody judges it: its run {run_id} ended, failed." in note
+    canary_run.end_canary(lifecycle.settings, MODEL, by="test", why="over")

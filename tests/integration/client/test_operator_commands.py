@@ -284,3 +284,17 @@ def test_a_leader_that_never_comes_is_an_error(installation: Settings, monkeypat
     monkeypatch.setattr("include.client.scanning.Consumer", MovingLeader)
     with pytest.raises(BrokerUnavailableError, match="leader"):
         list(TopicScan(installation, names.EVENTS, patience_s=0.3))
+
+
+def test_what_the_topics_hold_can_be_recorded_and_simulated(run: Run, installation: Settings, tmp_path: Path) -> None:
+    send(installation, names.REALTIME, ORIGINAL, b"{", ORIGINAL)
+    send(installation, names.BATCH, json.dumps({"request_id": "r2", "tenant": "globex", "prompt": "a secret"}))
+    file = tmp_path / "topic.jsonl"
+    recorded = run("record", str(file), "--since", "3600")
+    assert recorded.exit_code == 0, recorded.output
+    assert "2 requests" in recorded.output and "1 repeats of an id and 1 that" in recorded.output
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["class"], line["request"]["request_id"]) for line in lines] == [("realtime", "r1"), ("batch", "r2")]
+    assert "secret" not in file.read_text() and all(abs(line["at"] - time.time()) < 600 for line in lines)
+    simulated = run("simulate", "--arrivals", str(file), "--policy", "ours", "--workers", "1")
+    assert simulated.exit_code == 0 and "2 requests" in simulated.output

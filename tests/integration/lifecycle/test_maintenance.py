@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -19,6 +21,7 @@ from include.contracts.objects import image_key, parked_key, preview_key
 from include.contracts.requests import ImageFormat
 from include.dataset import trees
 from include.dataset.files import write_json
+from include.dataset.loader import load_split, read_manifest
 from include.lifecycle import jobs
 from include.lifecycle.datasets import POINTER, dataset_root, versions
 from include.lifecycle.maintenance import files, steps
@@ -202,6 +205,39 @@ def test_a_removal_that_is_cut_short_is_finished_by_the_next(installation: Insta
     assert len(list(root.glob(f"{files.GONE}*"))) == 1
     removed(installation, planned(installation))
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize(("event", "number"), [("os.rename", 1), ("os.remove", 2), ("os.rmdir", 1)])
+def test_killed_anywhere_in_a_removal_no_version_is_half_there_and_the_next_run_ends_it(
+    family: Installation, event: str, number: int
+) -> None:
+    root, kept = dataset_root(family.settings), {"root-1", "apart-1", "one-1", "two-1", "three-1"}
+    run_id = logged(family, planned(family))
+    killed = [sys.executable, "-m", "tests.support.killed", event, f"datasets/{files.GONE}", str(number)]
+    command = [*killed, "tests.integration.lifecycle.apply_plan", str(family.settings.home), family.settings.mlflow, run_id]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+
+    left = set(versions(root)) - kept
+    assert left == ({"nobody-1"} if event == "os.rename" else set())
+    assert {path.name for path in root.glob(f"{files.GONE}*")} == (set() if left else {f"{files.GONE}datasets-nobody-1"})
+    assert_whole(family, kept | left)
+
+    removed(family, planned(family))
+    assert {path.name for path in root.iterdir()} == kept
+    assert_whole(family, kept)
+    assert model_versions(family) == {"1", "2", "3"}
+
+
+def assert_whole(installation: Installation, names: set[str]) -> None:
+    """Each has every file that its manifest lists, with the digest of the manifest, and the champion's files are all there."""
+    root = dataset_root(installation.settings)
+    assert set(versions(root)) == names
+    for name in names:
+        for split in read_manifest(root / name / "manifest.json")["files"]:
+            load_split(root / name / "manifest.json", split)
+    ref = version_ref(installation.model, "2", uri=installation.settings.mlflow).ref
+    assert ModelFetcher(installation.settings.home / uuid.uuid4().hex, installation.settings.mlflow).fetch(ref).is_dir()
 
 
 def test_large_artifacts_of_old_runs_go_and_small_or_young_ones_stay(installation: Installation) -> None:

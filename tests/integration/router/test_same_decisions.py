@@ -46,7 +46,7 @@ class Recorder:
     def put(self, letter: str, text: str, seen: Callable[[Event], bool] | None = None) -> None:
         """Without ``seen`` the input is one that says nothing; it is taken as of just before the next."""
         known = len(self.router.events.values)
-        send(self.router.settings, TOPIC[letter], text, key="policy" if letter == CONTROL else None)
+        send(self.router.settings, TOPIC[letter], text, key=json.loads(text).get("kind", "policy") if letter == CONTROL else None)
         at = None if seen is None else self.wait(lambda event: seen(event), known)["at"]
         self.inputs.append((at if at is not None else 0.0, letter, text))
 
@@ -76,6 +76,19 @@ class Recorder:
         asked = request(f"r-{number}", tenant=f"t{number % 4}", tier=TIERS[number % 3], steps=(8, 12)[number % 2])
         self.put(letter, json.dumps(asked), lambda event: event.get("request_id") == f"r-{number}")
 
+    def steer(self, *messages: str) -> None:
+        """Control messages that take effect before whatever comes next."""
+        for message in messages:
+            self.put(CONTROL, message)
+        self.settle(CONTROL)
+
+    def cancel_last(self) -> None:
+        """The newest of the requests that wait."""
+        last = {event["request_id"]: event for event in self.events() if "request_id" in event}
+        name, event = [(name, event) for name, event in last.items() if event["state"] == "Queued"][-1]
+        message = {"kind": "cancel", "request_id": name, "tenant": event["tenant"], "at": time.time()}
+        self.put(CONTROL, json.dumps(message), lambda event: event.get("request_id") == name and event["state"] == "Cancelled")
+
     def answer(self, *, fails: bool = False) -> None:
         """The oldest lease that was not answered yet: its first request fails, or all complete."""
         lease = wait_for(lambda: next((one for one in self.leases() if one["lease_id"] not in self.answered), None), 30, "a lease")
@@ -84,10 +97,10 @@ class Recorder:
             reason = {"code": "render_failed", "message": "the pipeline raised"}
             text = self.say(lease["worker_id"], "failed", lease_id=lease["lease_id"], reason=reason)
             first = lease["tasks"][0]["request_id"]
-            self.put(WORKER, text, lambda event: event["request_id"] == first and event["state"] == "Retrying")
+            self.put(WORKER, text, lambda event: event.get("request_id") == first and event["state"] == "Retrying")
             self.inputs.append(
                 (
-                    self.wait(lambda event: event["request_id"] == first and event.get("attempt") == 1 and event["state"] == "Queued")[
+                    self.wait(lambda event: event.get("request_id") == first and event.get("attempt") == 1 and event["state"] == "Queued")[
                         "at"
                     ],
                     TICK,
@@ -98,7 +111,7 @@ class Recorder:
         for task in lease["tasks"]:
             done = completion(lease, task)
             text = self.say(lease["worker_id"], done.pop("kind"), **done)
-            self.put(WORKER, text, lambda event, name=task["request_id"]: event["request_id"] == name and event["state"] == "Completed")
+            self.put(WORKER, text, lambda event, name=task["request_id"]: event.get("request_id") == name and event["state"] == "Completed")
 
     def recorded(self) -> list[Recorded]:
         """Inputs that said nothing get a time just before that of the next."""
@@ -116,16 +129,23 @@ def recorder(router: RouterJob) -> Iterator[Recorder]:
         yield Recorder(router, dispatches)
 
 
-def policy() -> str:
-    """Bounds so small that requests are degraded and refused, floors as shipped."""
-    bounds = {Lane.HIGH: 0.9, Lane.NORMAL: 1.2, Lane.LOW: 1e6}
-    return default_policy(lease_s=600.0).model_copy(update={"at": time.time(), "lane_bound_s": bounds}).to_json().decode()
+def policy(high: float = 0.9, normal: float = 1.2, **changes: Any) -> str:
+    """By default bounds so small that requests are degraded and refused, floors as shipped, and no share that moves by itself."""
+    changes |= {"lane_bound_s": {Lane.HIGH: high, Lane.NORMAL: normal, Lane.LOW: 1e6}, "lane_objective_s": dict.fromkeys(Lane, 1e6)}
+    return default_policy(lease_s=600.0).model_copy(update={"at": time.time(), **changes}).to_json().decode()
+
+
+def second_version() -> str:
+    """Version 2 in service, in the place of version 1."""
+    first = json.loads(route())
+    return route(champion={**first["champion"], "version": "2"}, previous=first["champion"])
 
 
 def comparable(message: Event) -> Event:
     """Estimates, of the wait and of when to come back, depend on how often the clock ticked meanwhile."""
-    code = message.get("reason", {}).get("code")
-    return {**{key: value for key, value in message.items() if key not in ("estimate", "reason")}, "reason": code}
+    reason = message.get("reason")
+    code = reason["code"] if isinstance(reason, dict) else reason
+    return {**{key: value for key, value in message.items() if key != "estimate"}, "reason": code}
 
 
 def first_difference(said: list[Event], replayed: list[Event]) -> str | None:
@@ -137,17 +157,29 @@ def first_difference(said: list[Event], replayed: list[Event]) -> str | None:
     return None
 
 
-def test_the_job_decides_as_the_replay_does(recorder: Recorder, router: RouterJob) -> None:
-    recorder.put(CONTROL, policy())
-    recorder.settle(CONTROL)
+def play(recorder: Recorder) -> None:
+    """A full lane, a failure, a cancellation; then another model version and another policy while requests wait."""
+    recorder.steer(policy())
     for worker_id in ("w-0", "w-1"):
         recorder.put(WORKER, recorder.say(worker_id, "hello", slots=1, max_batch=2))
     recorder.settle(WORKER)
     for number in range(24):
         recorder.submit(number)
     recorder.answer(fails=True)
-    for _ in range(4):
+    for _ in range(2):
         recorder.answer()
+    recorder.cancel_last()
+    recorder.steer(second_version())
+    other = policy(high=100.0, normal=100.0, ladder=(), lane_floor=dict.fromkeys(Lane, 0.3))
+    recorder.put(CONTROL, other, lambda event: event.get("kind") == "shares")
+    for number in range(24, 32):
+        recorder.submit(number)
+    for _ in range(5):
+        recorder.answer()
+
+
+def test_the_job_decides_as_the_replay_does(recorder: Recorder, router: RouterJob) -> None:
+    play(recorder)
     said, leased = recorder.events(), recorder.leases()
     options = options_of(router.settings, ())
     scheduler = Scheduler(
@@ -164,6 +196,10 @@ def test_the_job_decides_as_the_replay_does(recorder: Recorder, router: RouterJo
     assert len(replayed) - len(said) <= 2  # the last input's later events may still be on their way
     given = [json.loads(text) for topic, text in outgoing if topic.startswith("dispatch")]
     assert first_difference(leased, given) is None and len(leased) >= 5
-    outcomes = {event["trace"].get("outcome") for event in said if event["state"] == "Queued"}
+    outcomes = {event["trace"].get("outcome") for event in said if event.get("state") == "Queued"}
     assert {"admitted", "admitted_degraded"} <= outcomes
-    assert any(event["state"] == "Refused" for event in said)
+    assert {"Queued", "Processing", "Retrying", "Refused", "Cancelled", "Completed"} <= {event.get("state") for event in said}
+    assert [event["reason"] for event in said if event.get("kind") == "shares"] == ["the policy sets other shares"]
+    assert {lease["model"]["version"] for lease in leased} == {"1", "2"}
+    assert {len(lease["tasks"]) for lease in leased} == {1, 2}
+    assert {"high", "normal"} <= {lease["lane"] for lease in leased}

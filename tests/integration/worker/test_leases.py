@@ -23,7 +23,7 @@ from include.worker.encoding import read_parameters
 from include.worker.health import health_path
 from tests.integration.worker.conftest import Router, Workers
 from tests.support.kafka_client import send
-from tests.support.leases import render_task
+from tests.support.leases import lease_of, render_task
 from tests.support.registry import DEFAULTS
 from tests.support.waiting import wait_for
 
@@ -76,6 +76,24 @@ def test_leases_for_others_and_broken_messages_are_left_alone(workers: Workers, 
     router.outcomes(router.lease(hello, render_task(), model=model))
     answered = {message.lease_id for message in [*router.messages(Completed), *router.messages(Failed)]}
     assert answered.isdisjoint({stale.lease_id, other.lease_id})
+
+
+@pytest.mark.parametrize(
+    ("task", "field"), [({"images": 10**9}, "images"), ({"guidance": float("nan")}, "guidance"), ({"steps": -1}, "steps")]
+)
+def test_a_lease_that_can_not_be_read_is_answered_with_the_field_at_once(
+    workers: Workers, router: Router, model: ModelRef, task: dict[str, float], field: str
+) -> None:
+    worker, good = workers.start(), render_task()
+    hello = router.hello()
+    content = json.loads(lease_of(render_task(), model=model, worker_id=hello.worker_id, incarnation=hello.incarnation).to_json())
+    content["tasks"][0].update(task)
+    router.dispatch(json.dumps(content).encode())
+    (failed,) = router.wait(Failed, lease_id=content["lease_id"])
+    assert (failed.request_id, failed.retryable, failed.reason.code) == (None, True, ReasonCode.INVALID_FIELD)
+    assert f"lease.tasks.0.{field}" in failed.reason.message
+    (done,) = router.outcomes(router.lease(hello, good, model=model))
+    assert isinstance(done, Completed) and worker.thread.is_alive()
 
 
 def test_a_revoked_request_stops_within_a_step_and_its_mate_completes(

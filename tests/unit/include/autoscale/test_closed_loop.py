@@ -104,7 +104,7 @@ def test_many_requests_at_once_start_no_more_than_their_work_keeps_busy(start_s:
     assert max(sizes) <= ceil(work_s / start_s) + 1
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 8, 11])
 @pytest.mark.parametrize("rate", [0.3, 2.0, 6.0])
 def test_steady_load_has_the_workers_that_the_target_asks_for_and_keeps_them(rate: float, seed: int) -> None:
     scaling = rule(max_workers=100, down_after_s=120.0)

@@ -67,7 +67,8 @@ def test_a_steady_stream_has_its_rate(tracker: DemandTracker) -> None:
 def test_many_at_once_are_work_and_not_the_beginning_of_a_flood(tracker: DemandTracker) -> None:
     for number in range(60):
         tracker.take_event(queued(f"r{number}", 1.0))
-    at_once, later = high(tracker), high(tracker, NOW + 15.0)
+    at_once, soon, later = high(tracker), high(tracker, NOW + 5.0), high(tracker, NOW + 15.0)
+    assert soon.burst == soon.lasting == soon.surge_s == 0.0, "nothing came after them"
     assert (at_once.waiting_s, at_once.rate, at_once.burst, at_once.surge_s) == (60.0, pytest.approx(1.0), 0.0, 0.0)
     assert later.burst == later.surge_s == 0.0, "it is over"
 
@@ -85,6 +86,8 @@ def test_a_burst_is_believed_the_more_the_longer_it_lasts(tracker: DemandTracker
     stream(305, 312, 8)
     late = high(tracker, NOW + 312.0)
     assert 0 < early.burst < late.burst < 8.0
+    assert 0 < early.lasting < 0.5 * early.burst, "reason to start workers before it is reason to keep them"
+    assert late.lasting > 2 * early.lasting
     assert early.surge_s < late.surge_s <= 7.0 * 12
     assert late.rate + late.burst == pytest.approx(8.0, rel=0.25), "all of it by now"
 

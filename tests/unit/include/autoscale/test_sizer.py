@@ -32,6 +32,29 @@ def test_while_workers_start_the_same_work_starts_no_others() -> None:
         assert decide(sizer, now, waits, at=NOW + second, scaling=scaling).after == first
 
 
+def test_workers_that_a_burst_started_need_not_come_once_it_is_over() -> None:
+    sizer, scaling = Sizer(), rule(max_workers=100, start_s=20.0, down_every_s=30.0)
+    burst = Demand(lane=Lane.HIGH, rate=0.75, burst=6.75, lasting=0.0)
+    assert decide(sizer, PoolNow(running=1), burst, scaling=scaling).after == 10
+    faint = Demand(lane=Lane.HIGH, rate=0.75, burst=0.75, lasting=0.75)
+    starting = PoolNow(running=1, starting=9)
+    assert decide(sizer, starting, faint, at=NOW + 4.0, scaling=scaling).after == 10, "while it goes on they are waited for"
+    over = decide(sizer, starting, Demand(lane=Lane.HIGH, rate=0.75), at=NOW + 6.0, scaling=scaling)
+    assert over.after == 2, "what was taken to stay is kept for a while"
+    assert "need not come" in over.reason
+    came = decide(sizer, PoolNow(running=10), Demand(lane=Lane.HIGH, rate=0.75), at=NOW + 8.0, scaling=scaling)
+    assert came.after == 10 and "kept: changed 2 s ago" in came.reason, "those that have come go slowly"
+
+
+def test_workers_that_a_believed_burst_started_are_kept_as_any_others() -> None:
+    sizer, scaling = Sizer(), rule(max_workers=100, start_s=20.0, down_after_s=60.0)
+    burst = Demand(lane=Lane.HIGH, rate=0.75, burst=6.75, lasting=6.75)
+    assert decide(sizer, PoolNow(running=1), burst, scaling=scaling).after == 10
+    calm, starting = Demand(lane=Lane.HIGH, rate=0.75), PoolNow(running=1, starting=9)
+    assert decide(sizer, starting, calm, at=NOW + 30.0, scaling=scaling).after == 10
+    assert decide(sizer, PoolNow(running=10), calm, at=NOW + 70.0, scaling=scaling).after < 10
+
+
 def test_workers_that_were_taken_back_or_came_are_expected_no_more() -> None:
     sizer, scaling = Sizer(), rule(max_workers=100, start_s=10.0)
     decide(sizer, PoolNow(), Demand(lane=Lane.HIGH, waiting_s=40.0), scaling=scaling)

@@ -86,3 +86,16 @@ def test_text_is_cut_to_one_line() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5s"), (65, "1m05s"), (7260, "2h01m")])
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_notes_are_asked_of_a_healthy_service_alone_and_cost_it_nothing_where_they_fail(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, home=tmp_path)
+
+    def notes_of(check: Callable[[], None], notes: Callable[[], list[str]]) -> tuple[str, ...]:
+        found = service_status(settings, Service(name="one", check=check, notes=notes), None)
+        assert found.state is (State.HEALTHY if check is passes else State.UNREACHABLE)
+        return found.notes
+
+    assert notes_of(passes, lambda: ["do this"]) == ("do this",)
+    assert notes_of(fails, lambda: ["do this"]) == ()
+    assert notes_of(passes, lambda: breaks() or []) == ("what there is to know can't be told: 'slots'",)

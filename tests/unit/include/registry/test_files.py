@@ -66,6 +66,15 @@ def test_a_list_may_not_name_a_file_outside(name: str) -> None:
         FileList.from_json(data)
 
 
+@pytest.mark.parametrize(
+    ("names", "words"), [(["a.json", "a.json/b.txt"], "as a file and as a folder"), ([LIST_NAME, "a.json"], "the list itself")]
+)
+def test_a_list_may_not_name_what_no_directory_can_hold(names: list[str], words: str) -> None:
+    data = json.dumps({"files": {name: {"sha256": "0" * 64, "size": 1} for name in names}}).encode()
+    with pytest.raises(ModelRejectedError, match=words):
+        FileList.from_json(data)
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"files": {}}', b'{"files": {"a.json": {"sha256": "0", "size": 1}}}', b"\xff"])
 def test_a_list_that_is_none_is_refused(data: bytes) -> None:
     with pytest.raises(ModelRejectedError, match=LIST_NAME):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.contracts.events import State
+from include.contracts.events import State, Usage
 from include.contracts.requests import ServiceClass, Tier
 from tests.unit.include.scheduling.harness import Desk, events, leases, route
 
@@ -154,3 +154,33 @@ def test_a_micro_batch_leaves_out_what_has_expired(desk: Desk) -> None:
     decided = desk.hello(max_batch=4)
     assert [task.request_id for lease in leases(decided) for task in lease.tasks] == ["r-1", "r-3"]
     assert [event.request_id for event in events(decided) if event.state is State.EXPIRED] == ["r-2"]
+
+
+def test_a_tenant_whose_completions_cost_less_than_predicted_gets_the_turns_that_it_is_owed(desk: Desk) -> None:
+    """Each is charged a second at its dispatch; what the tenant a did not use comes back at its completion."""
+    for number in range(6):
+        desk.submit(f"a-{number}", tenant="a")
+        desk.submit(f"b-{number}", tenant="b")
+    desk.hello()
+    cost_s, served = {"a": 0.1, "b": 1.0}, []
+    for _ in range(6):
+        lease = leases(desk.decisions)[-1]
+        served.append(lease.tasks[0].tenant)
+        desk.complete(lease, usage=Usage(gpu_seconds=cost_s[served[-1]], render_s=1.0, steps=4))
+    assert served == ["a", "b", "a", "a", "a", "a"]
+
+
+def test_what_differs_in_adapters_or_strength_never_renders_together(desk: Desk) -> None:
+    desk.control(route("style").model_copy(update={"adapter_of": "emoji"}))
+    kinds = {
+        "plain": {},
+        "light": {"adapters": ({"name": "style", "weight": 0.5},)},
+        "heavy": {"adapters": ({"name": "style", "weight": 1.0},)},
+        "from": {"init_image": "inputs/acme/x", "strength": 0.5},
+        "far": {"init_image": "inputs/acme/x", "strength": 0.9},
+    }
+    for name, fields in kinds.items():
+        desk.submit(f"{name}-1", **fields)
+        desk.submit(f"{name}-2", **fields)
+    desk.hello(slots=10, max_batch=4)
+    assert [[task.request_id for task in lease.tasks] for lease in leases(desk.decisions)] == [[f"{name}-1", f"{name}-2"] for name in kinds]

@@ -14,12 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from include.contracts.control import Policy, TenantQuota
 from include.contracts.defaults import default_policy
 from include.contracts.dispatch import Lease
-from include.contracts.events import Lane, SharesEvent
+from include.contracts.events import Lane, SharesEvent, Usage
 from include.contracts.policy import PoolRule, Quota
 from include.contracts.requests import ServiceClass, Tier
 from include.scheduling.cell import Decision
 from include.scheduling.records import Phase
 from include.scheduling.store import Table
+from tests.unit.include.scheduling.guarantees import FloorAccount
 from tests.unit.include.scheduling.harness import LEASE_S, MAX_ATTEMPTS, Desk, events, leases, route
 from tests.unit.include.scheduling.snapshot import snapshot
 
@@ -57,6 +58,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.desk = Desk(routed=routed)
         self.machines = {name: Machine(pool=pool) for name, pool in WORKERS.items()}
         self.given: list[Lease] = []
+        self.floors = FloorAccount()
         self.sent = 0
 
     @rule(
@@ -91,6 +93,34 @@ class SchedulerMachine(RuleBasedStateMachine):
         fields = {"tenant": tenant, "tier": tier, "width": side, "height": side, "model": model, "steps": steps, "pools": pools}
         deadline_at = None if deadline is None else self.desk.now + deadline
         self.watch(lambda: self.desk.submit(name, service_class, deadline_at=deadline_at, **fields))
+
+    @rule(
+        tenant=st.sampled_from(("a", "b", "c")),
+        tier=st.sampled_from(Tier),
+        service_class=st.sampled_from(ServiceClass),
+        side=st.sampled_from((32, 64)),
+        steps=st.sampled_from((4, 8)),
+        count=st.integers(4, 12),
+    )
+    def flood(self, tenant: str, tier: Tier, service_class: ServiceClass, side: int, steps: int, count: int) -> None:
+        for _ in range(count):
+            self.submit(False, 0, tenant, tier, service_class, side, None, None, steps, ())
+
+    @rule(worker=st.sampled_from(tuple(WORKERS)), rounds=st.integers(4, 20))
+    def work(self, worker: str, rounds: int) -> None:
+        """Micro-batch after micro-batch, each in the time that was predicted."""
+        machine = self.machines[worker]
+        for lease in iter(lambda: next(iter(machine.held.values()), None), None):
+            del machine.held[lease.lease_id]
+            machine.heard_at = self.desk.now
+            for task in lease.tasks:
+                entry = self.desk.scheduler.entries().get(task.request_id)
+                seconds = 1.0 if entry is None else entry.predicted_s
+                usage = Usage(gpu_seconds=seconds, render_s=seconds, steps=task.steps)
+                self.watch(lambda lease=lease, task=task, usage=usage: self.desk.complete(lease, task.request_id, usage=usage))
+            rounds -= 1
+            if not rounds:
+                return
 
     @rule(worker=st.sampled_from(tuple(WORKERS)), slots=st.integers(1, 3), max_batch=st.integers(1, 3))
     def start_worker(self, worker: str, slots: int, max_batch: int) -> None:
@@ -139,8 +169,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     def cancel(self, number: int, tenant: str) -> None:
         self.watch(lambda: self.desk.cancel(f"r-{1 + number % (self.sent + 1)}", tenant))
 
-    @rule(seconds=st.sampled_from((0.1, 1.0, 4.0, 31.0)))
+    @rule(seconds=st.sampled_from((0.1, 1.0, 4.0, 31.0, -2.0, -60.0)))
     def wait(self, seconds: float) -> None:
+        """Less than nothing where somebody sets the machine's clock back."""
         self.watch(lambda: self.desk.tick(seconds))
 
     @rule(
@@ -154,10 +185,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         batch_s=st.sampled_from((1.5, 20.0)),
         linger_s=st.sampled_from((0.0, 0.5)),
         objective=st.sampled_from((1.0, 1e6)),
+        floors=st.sampled_from(((0.5, 0.15, 0.05), (0.1, 0.2, 0.6))),
         rules=st.sampled_from(({}, {"spot": PoolRule(price=0.1, max_pixels=1024)}, {"standard": PoolRule(tiers=(Tier.PRO,))})),
     )
-    def change_policy(self, bound: float, batch_s: float, linger_s: float, objective: float, rules: dict[str, PoolRule]) -> None:
-        changes = {"batch_s": batch_s, "linger_s": linger_s, "pools": rules, "lane_bound_s": dict.fromkeys(Lane, bound)}
+    def change_policy(
+        self, bound: float, batch_s: float, linger_s: float, objective: float, floors: tuple[float, ...], rules: dict[str, PoolRule]
+    ) -> None:
+        changes: dict[str, Any] = {"batch_s": batch_s, "linger_s": linger_s, "pools": rules}
+        changes |= {"lane_bound_s": dict.fromkeys(Lane, bound), "lane_floor": dict(zip(Lane, floors, strict=True))}
         self.watch(lambda: self.desk.control(policy(**changes, lane_objective_s=dict.fromkeys(Lane, objective))))
 
     @rule(tenant=st.sampled_from(("a", "b", "c")), running=st.sampled_from((1, 2, 100)), rate=st.sampled_from((0.5, 1000.0)))
@@ -177,6 +212,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def watch(self, act: object) -> None:
         """Do it and check what it decided: each open request goes on or ends in one event, and nothing else ends."""
         before = set(self.desk.scheduler.entries())
+        self.floors.begin(self.desk.scheduler)
         decided: list[Decision] = act()  # type: ignore[operator]
         after = set(self.desk.scheduler.entries())
         ends = Counter(event.request_id for event in events(decided) if event.state.terminal)
@@ -185,6 +221,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert before - after <= set(ends)
         for lease in leases(decided):
             self.check_lease(lease)
+        self.floors.settle(self.desk.scheduler, leases(decided))
 
     def check_lease(self, lease: Lease) -> None:
         machine = self.machines[lease.worker_id]
@@ -228,7 +265,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert {name for name, _ in store.items(Table.REQUESTS)} == set(cell.entries)
         assert {name for name, _ in store.items(Table.LEASES)} == set(cell.leases)
         assert {name for name, _ in store.items(Table.ATTEMPTS)} <= set(cell.entries)
-        assert set(cell.entries) <= {name for name, _ in store.items(Table.IDS)}
+        assert set(cell.entries) <= {line.split("\t")[0] for _, text in store.items(Table.IDS) for line in text.splitlines()}
 
     @invariant()
     def accounts_are_of_what_is_open(self) -> None:

@@ -313,3 +313,23 @@ def test_alarms_of_one_tick_may_concern_the_same_request() -> None:
         desk.credit()
     desk.tick(LEASE_S + 20)
     assert desk.ends("r-1") == [State.FAILED]
+
+
+def test_images_that_are_not_told_in_their_order_are_no_result(desk: Desk) -> None:
+    desk.hello()
+    desk.submit("r-1", images=2)
+    lease = desk.leased("r-1")
+    first, second = images_of(lease.tasks[0])
+    desk.complete(lease, images=(first, second.model_copy(update={"index": 0})))
+    assert "images.1.index: must be 1" in letters(desk.decisions)[0].reason.message
+    assert desk.states("r-1")[-1] is State.RETRYING
+
+
+def test_a_clock_that_is_set_back_stops_nobody(desk: Desk) -> None:
+    """What was queued before has then waited less than nothing, which no estimate is to be learned from."""
+    desk.submit("r-1")
+    desk.now -= 3600.0
+    desk.hello()
+    desk.complete(desk.leased("r-1"))
+    done = desk.last("r-1")
+    assert (done.state, done.waited_s) == (State.COMPLETED, 0.0)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from include.client.policy import dump_policy
+from include.contracts.defaults import default_policy
+from include.contracts.events import Lane
 from include.simulation.arrivals import write_recording
 from include.simulation.cli import simulate
 from tests.unit.include.simulation.builders import arrival
@@ -63,3 +67,19 @@ def test_a_wrong_or_empty_recording_is_told(tmp_path: Path):
     assert "holds no arrivals" in run("--arrivals", str(path))[1]
     path.write_text("{}\n")
     assert "at is missing" in run("--arrivals", str(path))[1]
+
+
+def test_a_policy_of_ones_own_is_compared(tmp_path: Path):
+    path = tmp_path / "generous.yaml"
+    path.write_text(dump_policy(default_policy().model_copy(update={"ladder": (), "lane_floor": dict.fromkeys(Lane, 0.0)})))
+    code, output = run("--policy", "ours", "--policy", str(path), "--seconds", "20", "--workers", "2", "--load", "3")
+    assert code == 0, output
+    rows = dict(re.findall(r"│ (ours|generous.yaml) │.*?│ ([\d.]+) % │ \d+ │", output))
+    assert float(rows["ours"]) > 0 and float(rows["generous.yaml"]) == 0, "a policy without a ladder degrades nothing"
+
+
+def test_a_policy_that_contradicts_itself_is_told(tmp_path: Path):
+    path = tmp_path / "broken.yaml"
+    path.write_text(dump_policy(default_policy()).replace("lease_s: 30.0", "lease_s: 0"))
+    code, output = run("--policy", str(path))
+    assert code == 2 and "lease_s" in output

@@ -128,13 +128,21 @@ def test_the_least_guaranteed_share_is_told():
     assert story.measured().low_floor == 0.03
 
 
-def test_waits_over_time_are_by_when_the_wait_ended():
+def test_waits_over_time_are_by_when_the_wait_ended_or_of_the_oldest_while_none_does():
     story = Story()
     story.tell(0.0, 5.0, 6.0)
-    story.tell(0.0, 65.0, 66.0)
+    story.tell(4.0, 65.0, 66.0)
     minutes, waits = waits_over_time(story.columns(), small(), Lane.HIGH, 30.0)
-    assert minutes.tolist() == [0.25, 1.25]
-    assert waits.tolist() == [5.0, 65.0]
+    assert minutes.tolist() == [0.25, 0.75, 1.25]
+    assert waits.tolist() == [5.0, 56.0, 61.0]
+
+
+def test_a_lane_that_is_never_served_waits_longer_and_longer():
+    story = Story()
+    story.tell(10.0, lane=Lane.LOW, state=None)
+    story.tell(20.0, lane=Lane.LOW, state=State.REFUSED)
+    _, waits = waits_over_time(story.columns(), small(), Lane.LOW, 30.0)
+    assert waits.tolist() == [20.0, 50.0, 80.0, 90.0]
 
 
 def test_jain_goes_from_one_over_n_to_one():

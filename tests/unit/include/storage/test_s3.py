@@ -1,6 +1,12 @@
-"""A server that is not there."""
+"""A server that is not there, and one that gives half of an object, or gives it too slowly."""
 
 from __future__ import annotations
+
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from pydantic import SecretStr
@@ -37,3 +43,46 @@ def test_every_call_says_that_the_store_is_away(nowhere: S3Store) -> None:
 def test_the_prefix_is_checked() -> None:
     with pytest.raises(InvalidKeyError):
         S3Store("bucket", "a/../b")
+
+
+@contextmanager
+def answering(head: bytes, body: bytes, *, stalls: bool = False) -> Iterator[S3Store]:
+    """A store on a server that sends these bytes to every question, and then hangs up or says nothing more."""
+    over = threading.Event()
+
+    class Answer(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + body)
+            if stalls:
+                over.wait(60)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    server = Server(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        yield S3Store("bucket", endpoint=address, access_key=SecretStr("a"), secret_key=SecretStr("b"), timeout_s=0.5)
+    finally:
+        over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [(b"Content-Length: 100\r\n", b"x" * 50), (b"Transfer-Encoding: chunked\r\n", b"32\r\n" + b"x" * 50 + b"\r\n")],
+    ids=["length", "chunked"],
+)
+@pytest.mark.parametrize("stalls", [False, True], ids=["hangs up", "stalls"])
+def test_half_an_object_is_none(head: bytes, body: bytes, stalls: bool) -> None:
+    with answering(head, body, stalls=stalls) as store:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=r"s3://bucket/a\.png at http://127"):
+            store.get("a.png")
+        assert time.monotonic() - began < 20

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -20,10 +21,12 @@ from include.contracts.workers import RenderProgress, Started
 from include.registry.errors import ModelRejectedError
 from include.storage import StoreUnavailable
 from include.worker.encoding import read_parameters
+from include.worker.parity import BatchParity
 from include.worker.pipeline import Pipeline
-from include.worker.ports import Encoded, Found, NoParityGate, NoResultCache, NoSafetyChecker, Ports, SafetyMode
+from include.worker.ports import Encoded, Found, NoParityGate, NoResultCache, NoSafetyChecker, Ports, SafetyMode, always
 from include.worker.previews import PreviewWriter
 from include.worker.render import items_of
+from models.backends.base import EXACT
 from tests.support.leases import lease_of, render_task
 from tests.support.waiting import wait_for
 from tests.unit.include.worker.conftest import Bench, Faulty
@@ -95,6 +98,19 @@ def test_a_shape_the_model_can_not_do_is_not_tried_again(bench: Bench) -> None:
     task = render_task()
     bench.execute(lease(bench, task))
     assert (bench.failed[task.request_id].reason.code, bench.failed[task.request_id].retryable) == (ReasonCode.UNSUPPORTED_SHAPE, False)
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [({"steps": 3}, "steps"), ({"width": 32}, "width"), ({"guidance": 1.0}, "guided"), ({"strength": 0.5}, "variant")],
+)
+def test_a_request_of_another_shape_than_its_batch_is_not_rendered_as_its_mates_are(bench: Bench, odd: dict[str, Any], words: str) -> None:
+    good, stranger = render_task(), render_task(**odd)
+    bench.execute(lease(bench, good, stranger))
+    assert bench.completed.keys() == {good.request_id}
+    failed = bench.failed[stranger.request_id]
+    assert (failed.reason.code, failed.retryable) == (ReasonCode.INVALID_FIELD, True)
+    assert failed.reason.message.startswith(f"{words}: not as in the lease's batch key tiny/1|16x16|4|cfg")
 
 
 def test_a_model_that_does_not_load_fails_every_request(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +187,44 @@ def test_a_cancelled_request_costs_the_call_that_is_under_way_and_nothing_after_
     previews.close(10)
     assert pipeline.calls == calls  # type: ignore[comparison-overlap]
     assert not bench.completed and not bench.failed and list(bench.store.list("images/")) == []
+
+
+@pytest.mark.parametrize(
+    ("during", "calls"),
+    [
+        ("encode 1", ["encode"]),
+        ("step 1", ["encode", "step"]),
+        ("step 2", ["encode", "step", "step"]),
+        ("decode 1", ["encode", "step", "step", "decode"]),
+        ("encode 2", ["encode", "step", "step", "decode", "encode"]),
+    ],
+)
+def test_a_request_that_is_cancelled_while_its_shape_is_compared_ends_that_too(
+    bench: Bench, tmp_path: Path, during: str, calls: list[str]
+) -> None:
+    gate, task = BatchParity(tmp_path / "parity", EXACT), render_task(images=3)
+    work, plain = lease(bench, task), bench.pipeline
+    bench.pipeline = pipeline = Revoking(bench, during, work, task.request_id)  # type: ignore[assignment]
+    bench.execute(work, ports=Ports(parity=gate))
+    assert pipeline.calls == calls  # type: ignore[comparison-overlap]
+    assert not bench.completed and not bench.failed
+    assert gate.allows(plain, work.model, work.batch_key, 3) is None, "nothing was found out"
+
+
+@pytest.mark.parametrize("ends", ["worker", "lease"])
+def test_a_shape_is_compared_no_further_once_the_worker_or_the_lease_ends(bench: Bench, tmp_path: Path, ends: str) -> None:
+    steps: list[int] = []
+
+    def end(state: Any) -> None:
+        steps.append(len(state.latents))
+        bench.abandon.set() if ends == "worker" else setattr(bench, "now", bench.now + 100)
+
+    bench.sent.away = True
+    bench.pipeline = Faulty(bench.pipeline, end)  # type: ignore[assignment]
+    task = render_task(images=2)
+    why = bench.execute(lease(bench, task), ports=Ports(parity=BatchParity(tmp_path / "parity", EXACT)))
+    assert steps == [2] and why == ("the worker ends" if ends == "worker" else "it expired without renewal")
+    assert not bench.completed
 
 
 def test_a_cancelled_request_leaves_its_mates_before_they_are_decoded(bench: Bench) -> None:
@@ -321,7 +375,7 @@ class TestPorts:
             def allows(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int | None:
                 return None if not self.checked else 1
 
-            def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int:
+            def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int, wanted: Callable[[], bool] = always) -> int:
                 self.checked.append(size)
                 return 1
 

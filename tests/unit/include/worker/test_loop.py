@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 
-from include.contracts.dispatch import Lease, Revoke
+from include.contracts.dispatch import AdapterRef, Lease, Revoke
 from include.contracts.errors import ReasonCode
 from include.contracts.events import Lane
 from include.contracts.objects import parked_key
 from include.contracts.workers import Credit, Started
 from include.worker.cache import ModelCache
 from include.worker.loop import RenderLoop
+from include.worker.parity import BatchParity
 from include.worker.pipeline import Pipeline
 from include.worker.ports import NoParityGate, Ports
 from include.worker.slicing import Bounds
+from models.backends.base import EXACT
 from tests.support.leases import REF, lease_of, render_task
 from tests.unit.include.worker.conftest import Bench, Faulty
 
@@ -106,6 +108,22 @@ class TestTimeSlices:
         run(bench.loop(Bounds(max_times=2)))
         assert list(bench.completed)[:3] == [short[0].request_id, short[1].request_id, long.request_id]
 
+    def test_what_was_put_aside_for_long_goes_on_before_another_short_one(self, bench: Bench, track: Track) -> None:
+        long, short, other = render_task(steps=20), render_task(steps=2), render_task(steps=2)
+
+        def offer(task: Any) -> None:
+            bench.leases.offer(lease_of(task, expires_at=bench.now + 1000))
+
+        def much_later() -> None:
+            bench.now += Bounds().max_parked_s
+            offer(other)
+
+        offer(long)
+        track.at[1] = lambda: offer(short)
+        track.at[3] = much_later
+        run(bench.loop())
+        assert list(bench.completed) == [short.request_id, long.request_id, other.request_id]
+
     def test_nothing_is_put_aside_where_memory_is_short(self, bench: Bench, track: Track, monkeypatch: pytest.MonkeyPatch) -> None:
         long, short = render_task(steps=20), render_task(steps=2)
         bench.leases.offer(lease(bench, long))
@@ -177,6 +195,31 @@ class TestJoining:
         track.at[len(track.steps) + 1] = lambda: bench.leases.offer(lease(bench, render_task()))
         run(bench.loop())
         assert all(len(progress) == 1 for progress in track.steps) and len(bench.completed) == 4
+
+    @pytest.mark.parametrize("cancelled", ["running", "waiting"])
+    def test_a_cancel_while_a_join_is_compared_ends_that_at_once(self, bench: Bench, track: Track, tmp_path: Path, cancelled: str) -> None:
+        running, waiting = lease(bench, render_task(steps=4)), lease(bench, render_task(steps=4))
+        gone, kept = (running, waiting) if cancelled == "running" else (waiting, running)
+        bench.leases.offer(running)
+        track.at[1] = lambda: bench.leases.offer(waiting)
+        track.at[2] = lambda: bench.leases.revoke(Revoke(lease_id=gone.lease_id, worker_id="worker-0", pool="standard"))
+        run(bench.loop(ports=Ports(parity=BatchParity(tmp_path / "parity", EXACT))))
+        left = [(0,), (1,), (2,), (3,)] if cancelled == "running" else [(2,), (3,)]
+        assert track.steps == [(0,), (1,), (0, 0), *left], "one step of the comparison, and then what is wanted"
+        assert bench.completed.keys() == {kept.tasks[0].request_id} and not bench.failed
+
+    def test_adapters_of_one_name_and_other_files_do_not_render_together(self, bench: Bench, track: Track) -> None:
+        class PutOnNothing:
+            def put_on(self, pipeline: Pipeline, adapters: Any) -> Pipeline:
+                return pipeline
+
+        first, other = (AdapterRef(model=REF.model_copy(update={"digest": digit * 64})) for digit in "01")
+        running, waiting = render_task(adapters=(first,)), render_task(adapters=(other,))
+        bench.leases.offer(lease(bench, running))
+        track.at[1] = lambda: bench.leases.offer(lease(bench, waiting))
+        run(bench.loop(adapters=PutOnNothing()))
+        assert list(bench.completed) == [running.request_id, waiting.request_id]
+        assert all(len(progress) == 1 for progress in track.steps)
 
     def test_a_request_at_fault_that_joined_fails_alone(self, bench: Bench, track: Track) -> None:
         good, bad = render_task(steps=4), render_task(steps=4, guidance=7.5)

@@ -53,6 +53,12 @@ def test_differences_are_of_the_worst_value_and_the_worst_image() -> None:
         deviation([black], [Image.new("RGB", (4, 4))])
 
 
+@pytest.mark.parametrize(("max_", "mean", "within"), [(0, 0, True), (1, 0, False), (0, 0.1, False)])
+def test_both_the_worst_value_and_the_mean_have_their_limit(max_: float, mean: float, within: bool) -> None:
+    found = Deviation(max=EXACT.max + max_, mean=EXACT.mean + mean, average=0)
+    assert found.within(EXACT) is within
+
+
 def test_a_real_pipeline_gives_in_a_batch_what_it_gives_alone(pipeline: Pipeline) -> None:
     assert batch_deviation(pipeline, 3, 16, 16).within(EXACT)
 
@@ -120,6 +126,14 @@ def test_a_check_that_fails_renders_alone_for_now(tmp_path: Path) -> None:
     assert gate.check(broken, MODEL, KEY, 4) == 1
     assert gate.allows(broken, MODEL, KEY, 4) == 1
     assert BatchParity(tmp_path, EXACT).allows(broken, MODEL, KEY, 4) is None
+
+
+def test_a_check_that_nobody_waits_for_any_more_stops_and_concludes_nothing(tmp_path: Path) -> None:
+    gate, good, asked = BatchParity(tmp_path, EXACT), Leaking(), iter([*[True] * 5, False])
+    assert gate.check(good, MODEL, KEY, 4, lambda: next(asked)) == 1
+    assert good.renders == [4], "neither of the four was rendered alone"
+    assert gate.allows(good, MODEL, KEY, 4) is None and list(tmp_path.iterdir()) == []
+    assert gate.check(good, MODEL, KEY, 4) == 4
 
 
 def test_a_disk_that_keeps_nothing_costs_the_memory_only(tmp_path: Path) -> None:

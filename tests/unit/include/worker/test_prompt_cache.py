@@ -99,6 +99,14 @@ def test_every_family_is_given_the_same_conditioning(family: str, tmp_path: Path
     assert all(found.hits)
 
 
+def test_a_text_as_a_prompt_is_not_the_same_text_as_a_negative_prompt(tmp_path: Path) -> None:
+    """Stable Diffusion XL encodes no negative prompt as zeros, and an empty prompt as an empty text."""
+    loaded, cache = load_text_to_image(write_tiny_diffusers("stable-diffusion-xl", tmp_path), "cpu"), PromptCache(no_files)
+    for prompts, negatives in ((["", "dog"], ["", "dog"]), (["dog", ""], ["", "dog"])):
+        found = cache.encode(loaded, REF, prompts, negatives, [4.0, 4.0])
+        assert_same(found.conditioning, loaded.encode(prompts, negatives, [4.0, 4.0]))
+
+
 def test_a_pipeline_that_encodes_batches_only_is_left_to_it(pipeline: AtelierTextToImagePipeline) -> None:
     class Whole:
         def encode(self, *texts: Any) -> Any:

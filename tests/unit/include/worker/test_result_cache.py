@@ -139,6 +139,7 @@ class TestExact:
         task = render_task()
         harm(shelf, shelf.make(task).key)
         assert shelf.find(again(task)) is None
+        assert shelf.store.head(image_key("acme", "again", 0, ImageFormat.PNG)) is None, "its own render is stored there"
 
     def test_an_entry_that_names_another_tenants_image_is_a_miss(self, shelf: Shelf) -> None:
         task = render_task()

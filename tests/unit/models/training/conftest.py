@@ -1,4 +1,4 @@
-"""Command lines of small training runs."""
+"""Command lines of small training runs, and a bucket."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+from models.training.samples import files
+from tests.support.s3 import S3Server
 from tests.unit.models.conftest import TINY
 
 STEPS = 8
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A server that the environment names."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    files._client.cache_clear()
+    return s3_server
 
 
 @pytest.fixture

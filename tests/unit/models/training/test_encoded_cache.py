@@ -26,32 +26,32 @@ def cache(root: Path | None, identity: str = "weights") -> EncodedCache:
 
 def test_what_is_kept_is_not_encoded_again(tmp_path: Path) -> None:
     first, second = Encoder(), Encoder()
-    cache(tmp_path).get(["a", "b"], first)
-    found = cache(tmp_path).get(["b", "c", "a"], second)
+    cache(tmp_path).keep(["a", "b"], first)
+    found = cache(tmp_path).keep(["b", "c", "a"], second)
     assert (first.asked, second.asked) == ([0, 1], [1])
-    assert [entry["value"][0].item() for entry in found] == [1.0, 1.0, 0.0]
+    assert [found[place]["value"][0].item() for place in range(len(found))] == [1.0, 1.0, 0.0]
 
 
 def test_without_a_directory_nothing_is_kept() -> None:
     encoder = Encoder()
     for _ in range(2):
-        cache(None).get(["a"], encoder)
+        cache(None).keep(["a"], encoder)
     assert encoder.asked == [0, 0]
 
 
 def test_another_encoder_has_entries_of_its_own(tmp_path: Path) -> None:
     encoder = Encoder()
     for identity in ("one", "other"):
-        cache(tmp_path, identity).get(["a"], encoder)
+        cache(tmp_path, identity).keep(["a"], encoder)
     assert encoder.asked == [0, 0]
 
 
 def test_a_damaged_pack_is_encoded_anew(tmp_path: Path) -> None:
-    cache(tmp_path).get(["a"], Encoder())
+    cache(tmp_path).keep(["a"], Encoder())
     (pack,) = tmp_path.rglob("*.safetensors")
     pack.write_bytes(pack.read_bytes()[:-1])
     encoder = Encoder()
-    cache(tmp_path).get(["a"], encoder)
+    cache(tmp_path).keep(["a"], encoder)
     assert encoder.asked == [0]
 
 
@@ -63,16 +63,26 @@ def test_what_was_encoded_before_a_stop_stays(tmp_path: Path, monkeypatch: pytes
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache(tmp_path).get(["a", "b", "c", "d"], stopped)
+        cache(tmp_path).keep(["a", "b", "c", "d"], stopped)
     encoder = Encoder()
-    cache(tmp_path).get(["a", "b", "c", "d"], encoder)
+    cache(tmp_path).keep(["a", "b", "c", "d"], encoder)
     assert encoder.asked == [2, 3]
 
 
 def test_a_root_that_can_not_be_written_costs_only_the_keeping(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    (entry,) = cache(tmp_path / "file").get(["a"], Encoder())
-    assert entry["value"].tolist() == [0.0, 0.0]
+    entries = cache(tmp_path / "file").keep(["a"], Encoder())
+    assert entries[0]["value"].tolist() == [0.0, 0.0]
+
+
+def test_kept_entries_are_in_their_files_and_not_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded_cache, "PACK", 4)
+    monkeypatch.setattr(encoded_cache, "OPEN_PACKS", 2)
+    keys = [f"key {number}" for number in range(30)]
+    entries = cache(tmp_path).keep(keys, Encoder())
+    assert [entries[place]["value"][0].item() for place in (29, 0, 7, 8, 29)] == [29, 0, 7, 8, 29]
+    assert not entries._held
+    assert len(entries._open) == 2
 
 
 def test_the_borders_of_parts_count() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from models.pipelines.text_to_image import load_pipeline
 from models.training.checkpoints import Checkpoints
 from models.training.status import ExitStatus
 from models.training.train_text_to_image import main
+from tests.support.s3 import BUCKET, S3Server
 from tests.support.tiny_dataset import write_tiny_dataset
 from tests.unit.models.training.conftest import STEPS
 
@@ -123,11 +125,44 @@ def test_the_best_weights_are_exported_where_that_is_asked_for(arguments: Callab
     assert (record["steps"], record["metrics"]["held_out_loss"]) == (best, losses[best])
 
 
-def test_images_of_several_sizes_are_trained_on_each_in_batches_of_its_own(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
-    manifest = write_tiny_dataset(tmp_path / "mixed", {"train": 12, "validation": 4}, [(16, 16), (24, 16)])
-    command = arguments("run", max_steps=4, optimizer="adamw", sample_prompts=[])
-    command[command.index("--dataset") + 1] = str(manifest)
-    assert main(command) == 0
+def on(dataset: Path | str, command: list[str]) -> list[str]:
+    """The command with another dataset."""
+    place = command.index("--dataset") + 1
+    return [*command[:place], str(dataset), *command[place + 1 :]]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_images_of_several_sizes_and_a_resume_in_the_middle_of_a_window_give_the_same_weights(
+    arguments: Callable[..., list[str]], tmp_path: Path, threads: int
+) -> None:
+    """Two row groups a window, of six; batches of each size by itself; stopped at step 9 of the first epoch's 80."""
+    manifest = write_tiny_dataset(tmp_path / "mixed", {"train": 320, "validation": 4}, [(16, 16), (24, 16)])
+    changes: dict[str, object] = {"optimizer": "adamw", "sample_prompts": [], "shuffle_window": 2, "validate_every": 100}
+    assert main(on(manifest, arguments("whole", max_steps=12, decay_fraction=0.0, **changes))) == 0
+    assert main(on(manifest, arguments("cut", max_steps=9, decay_fraction=0.0, **changes))) == 0
+    assert main(on(manifest, arguments("cut", max_steps=12, decay_fraction=0.0, loader_threads=threads, **changes))) == 0
+    assert same_weights(tmp_path, "whole", "cut")
+
+
+def test_a_run_on_a_bucket_is_the_run_on_the_folder_and_is_resumed_without_its_cache(
+    arguments: Callable[..., list[str]], tmp_path: Path, manifest: Path, bucket: S3Server
+) -> None:
+    place = bucket.upload(manifest.parent, "training")
+    changes = {"optimizer": "adamw", "sample_prompts": [], "checkpoint_every": 2}
+    assert main(arguments("folder", **changes)) == 0
+    cut = on(f"{place}/manifest.json", arguments("bucket", **changes))
+    assert stop_at(3, cut, signal.SIGKILL) == -signal.SIGKILL
+    shutil.rmtree(tmp_path / "bucket" / "encoded")
+    assert main(cut) == 0
+    assert same_weights(tmp_path, "folder", "bucket")
+    assert list((tmp_path / "bucket" / "encoded" / "files").glob("*.parquet"))
+
+
+def test_a_bucket_that_can_not_be_reached_is_named(
+    arguments: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], bucket: S3Server
+) -> None:
+    assert main(on(f"s3://{BUCKET}/nowhere/manifest.json", arguments("run"))) == ExitStatus.INVALID
+    assert f"s3://{BUCKET}/nowhere/manifest.json" in capsys.readouterr().err
 
 
 def test_a_full_disk_stops_neither_the_run_nor_the_checkpoint_before(

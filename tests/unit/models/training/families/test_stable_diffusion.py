@@ -14,11 +14,11 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from models.pipelines.loading import load_text_to_image
-from models.training import data
+from models.training import encoding
 from models.training.config import TrainingConfig
 from models.training.encoded_cache import EncodedCache
-from models.training.families.stable_diffusion import StableDiffusionFamily
-from models.training.samples import load_split
+from models.training.families.stable_diffusion import AutoencoderMeans, StableDiffusionFamily
+from models.training.samples import Split, load_split
 from models.training.train_text_to_image import main
 from tests.support.tiny_diffusers import use_scheduler, write_tiny_diffusers
 
@@ -67,20 +67,25 @@ def test_velocity_prediction_is_told_from_the_pipelines_own_schedule(source: Pat
 def test_latents_are_kept_by_content_and_an_edited_image_is_encoded_alone(
     source: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    family = StableDiffusionFamily.load(source)
-    encoders = data.Encoders(texts=family.texts, images=family.images, cache=tmp_path)
+    coder = StableDiffusionFamily.load(source).images
+    said: list[str] = []
+    monkeypatch.setattr(encoding, "EncodedCache", partial(EncodedCache, say=said.append))
     split = load_split(manifest, "validation")
-    first = data.encode_images(split, encoders)
+    first = latents_of(split, coder, tmp_path)
     pixels = split.images.copy()
     pixels[0] = 255 - pixels[0]
-    edited = replace(split, images=pixels, sources=["edited", *split.sources[1:]])
-    said: list[str] = []
-    monkeypatch.setattr(data, "EncodedCache", partial(EncodedCache, say=said.append))
-    second = data.encode_images(edited, encoders)
+    said.clear()
+    second = latents_of(replace(split, images=pixels, sources=["edited", *split.sources[1:]]), coder, tmp_path)
     assert said == [f"latents: 1 of {len(split)} are encoded now"]
     assert first.shape == (len(split), 4, 8, 8)
     assert torch.equal(first[1:], second[1:])
     assert not torch.equal(first[0], second[0])
+
+
+def latents_of(split: Split, coder: AutoencoderMeans, cache: Path) -> torch.Tensor:
+    sizes = [(16, 16)] * len(split)
+    kept = encoding.encode_images(split.sources, sizes, lambda places: [split.images[place] for place in places], coder, cache)
+    return torch.stack([kept[place]["latents"] for place in range(len(kept))])
 
 
 def test_an_unknown_component_is_refused_before_anything_is_loaded(

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from models.training.samples.files import FileCache, read_bytes
 
 SPLITS = ("train", "validation", "test")
 
@@ -45,13 +47,18 @@ class Split:
         """The samples of which neither the key nor a caption matches the regular expression ``pattern``; all when it is empty."""
         if not pattern:
             return self
-        texts = ([key, *captions] for key, captions in zip(self.keys, self.captions, strict=True))
-        return self.subset([index for index, words in enumerate(texts) if not any(re.search(pattern, word) for word in words)])
+        texts = enumerate(zip(self.keys, self.captions, strict=True))
+        return self.subset([index for index, (key, captions) in texts if not is_excluded(pattern, key, captions)])
 
 
-def read_manifest(manifest: Path | str) -> dict[str, Any]:
+def is_excluded(pattern: str, key: str, captions: list[str]) -> bool:
+    """Whether the regular expression matches the key or a caption; an empty one never does."""
+    return bool(pattern) and any(re.search(pattern, word) for word in (key, *captions))
+
+
+def read_manifest(manifest: Path | str, read: Callable[[str], bytes] = read_bytes) -> dict[str, Any]:
     """Raises :class:`FileNotFoundError`, or :class:`ValueError` for what is not a manifest."""
-    content = json.loads(Path(manifest).read_text(encoding="utf-8"))
+    content = json.loads(read(str(manifest)))
     if not isinstance(content, dict) or content.get("kind") != "atelier-dataset":
         raise ValueError(f"{manifest} is not a dataset manifest")
     return content
@@ -73,12 +80,12 @@ def load_buckets(manifest: Path | str, split: str) -> list[Split]:
     """A split by the size of its images, the most frequent size first; at least one part, which may be empty. Raises as above."""
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is not one of {', '.join(SPLITS)}")
-    content = read_manifest(manifest)
-    tables = [_verified(Path(manifest).parent / entry["file"], entry["sha256"]) for entry in content["files"].get(split, ())]
+    content, files = read_manifest(manifest), FileCache(None)
+    tables = [_verified(files, Path(manifest).parent / entry["file"], entry["sha256"]) for entry in content["files"].get(split, ())]
     rows = pa.concat_tables(tables).select(["key", "image", "captions"]).to_pylist() if tables else []
     by_size: dict[tuple[int, int], list[tuple[dict[str, Any], np.ndarray]]] = {}
     for row in rows:
-        pixels = np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"))
+        pixels = decode(row["image"])
         by_size.setdefault((pixels.shape[0], pixels.shape[1]), []).append((row, pixels))
     groups = sorted(by_size.items(), key=lambda group: (-len(group[1]), group[0]))
     return [_part(content["digest"], members) for _, members in groups] or [_empty(content["digest"], content["size"])]
@@ -98,11 +105,14 @@ def _empty(digest: str, size: int) -> Split:
     return Split(digest=digest, images=np.zeros((0, size, size, 3), np.uint8), captions=[], keys=[], sources=[])
 
 
-def _verified(path: Path, sha256: str) -> pa.Table:
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise ValueError(f"{path} is not the file of the manifest: its digest differs")
-    return pq.read_table(io.BytesIO(data))
+def _verified(files: FileCache, path: Path, sha256: str) -> pa.Table:
+    return pq.read_table(files.local(str(path), sha256))
+
+
+def decode(data: bytes) -> np.ndarray:
+    """(height, width, 3) uint8."""
+    image = Image.open(io.BytesIO(data))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -113,23 +123,3 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 def one_a_caption(samples: Split, seed: int) -> dict[str, int]:
     """First captions, each with the index of a sample that has it, in an order that the seed decides."""
     return {samples.captions[index][0]: int(index) for index in epoch_order(len(samples), seed, 0)}
-
-
-def batch_indices(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """The samples of a step. A function of the step alone, so that a resumed run goes on in the middle of an epoch."""
-    positions = np.arange(step * batch_size, (step + 1) * batch_size)
-    orders = {epoch: epoch_order(count, seed, int(epoch)) for epoch in np.unique(positions // count)}
-    return np.array([orders[position // count][position % count] for position in positions])
-
-
-def bucket_at(counts: Sequence[int], batch_size: int, seed: int, step: int) -> tuple[int, int]:
-    """Which of several buckets a step draws from, and how often that bucket was drawn from before.
-
-    A round has as many batches of each bucket as hold all its samples, in an order of its own; so a batch has one size of images, and no
-    bucket waits longer than a round.
-    """
-    batches = [-(-count // batch_size) for count in counts]
-    turn, place = divmod(step, sum(batches))
-    order = np.random.default_rng((seed, turn, 2)).permutation(np.repeat(np.arange(len(counts)), batches))
-    bucket = int(order[place])
-    return bucket, turn * batches[bucket] + int((order[:place] == bucket).sum())
