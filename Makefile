@@ -15,7 +15,7 @@ JARS_STAMP := .jars/.complete
 ARGS ?=
 BENCHMARKS = $(patsubst tests/benchmarks/%.py,%,$(filter-out tests/benchmarks/\_%,$(wildcard tests/benchmarks/*.py)))
 
-.PHONY: help preflight env jars native lock demo up down status logs test check format bench base-model docs clean
+.PHONY: help preflight env jars native lock demo up down status logs test check format prove bench base-model docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%_-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ format: env ## Rewrite the code as `make check` wants it
 
 bench: env jars native ## Run every benchmark; each prints one JSON line
 	@for name in $(BENCHMARKS); do echo "== $$name" >&2; $(RUN) -m tests.benchmarks.$$name $(ARGS); done
+
+prove: env native ## The scheduler's guarantees on 2,000 random histories of up to 50 steps
+	ATELIER_STATE_MACHINE_RUNS=2000 $(RUN) -m pytest tests/unit/include/scheduling/test_state_machine.py
 
 bench-%: env jars native ## Run one benchmark: make bench-router ARGS="--seconds 20"
 	@$(RUN) -m tests.benchmarks.$* $(ARGS)

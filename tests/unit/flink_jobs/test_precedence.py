@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have a 
 def niceness(how: str) -> tuple[int, ...]:
     """Of the thread that took precedence, and of another one of its process."""
     command = [sys.executable, "-c", TAKE, how]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True, start_new_session=True)
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     return tuple(map(int, done.stdout.split()))
 
 

@@ -18,6 +18,8 @@ class Debt:
     owed: float = 0.0
     largest_s: float = 0.0  #: of the micro-batches that were dispatched, its own or others'
     head_s: float = 0.0  #: of its requests
+    floor: float = 0.0  #: the highest it had meanwhile: what it was owed under that one stays owed
+    behind_s: float = 0.0  #: device seconds in which a lower lane may have been paid first
 
 
 class FloorAccount:
@@ -50,9 +52,11 @@ class FloorAccount:
                 waited = any(name in after[lane] and lease.pool in entry.pools for name, entry in before.items() if self._may_go(entry))
                 self._book(lane, floor[lane], served, {**before, **after[lane]} if waited else {})
         low, normal = self._debts[Lane.LOW], self._debts[Lane.NORMAL]
-        low_bound = low.head_s + floor[Lane.LOW] * low.largest_s
+        low_bound = low.head_s + low.floor * low.largest_s
         assert low.owed <= low_bound + 1e-6, low
-        normal_bound = normal.head_s + floor[Lane.NORMAL] * (2 * normal.largest_s + low_bound / (1 - floor[Lane.LOW]))
+        if normal.head_s:
+            normal.behind_s = max(normal.behind_s, low_bound / (1 - low.floor))
+        normal_bound = normal.head_s + normal.floor * (2 * normal.largest_s + normal.behind_s)
         assert normal.owed <= normal_bound + 1e-6, normal
 
     def _may_go(self, entry: Entry) -> bool:
@@ -66,6 +70,7 @@ class FloorAccount:
         debt, own = self._debts[lane], [entry.predicted_s for entry in served if entry.lane is lane]
         total = sum(entry.predicted_s for entry in served)
         debt.owed = max(0.0, debt.owed + floor * total - sum(own))
+        debt.floor = max(debt.floor, floor)
         debt.largest_s = max(debt.largest_s, total)
         debt.head_s = max(debt.head_s, *own, *(entry.predicted_s for entry in waiting.values()))
 
