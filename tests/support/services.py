@@ -25,8 +25,10 @@ def free_settings(home: Path, **changes: object) -> Settings:
 
 
 def spawn(service: Service, settings: Settings, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a service's process in a group of its own, within the session as the local profile's supervisor does, for Linux shares its cores
-    out among sessions first. It must be prepared."""
+    """Start a service's process in a group of its own; it must be prepared.
+
+    All are of one session, as under the local profile's supervisor: Linux shares its cores out among sessions first.
+    """
     environment = {**shared_environment(settings, service.name), **service.env}
     return subprocess.Popen(
         service.command, cwd=PROJECT_ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
