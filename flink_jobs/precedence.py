@@ -14,8 +14,8 @@ NICENESS = -10
 def take_precedence() -> None:
     """Lets the calling thread go before others on its cores, where the system allows that.
 
-    All of a cell's routing is done in one thread. On cores that it shares with compilers, copies of checkpoints, a broker and rendering it is
-    ready to run and waits for a third of the time, and so does every request; see docs/decisions/0012.
+    All of a cell's routing is done in one thread. On cores that it shares with compilers, copies of checkpoints, a broker and rendering it
+    is ready to run and waits for a third of the time, and so does every request; see docs/decisions/0012.
     """
     if sys.platform == "linux":  # elsewhere a thread's number may be another process's
         with suppress(PermissionError):
