@@ -29,6 +29,11 @@ class Measured(BaseModel):
     finished: Deviation | None = Field(None, description="Of its finished images from those of torch-eager: steps amplify each other.")
     in_batch: Deviation | None = Field(None, description="Of its batched images from its single ones.")
 
+    def timed(self, *, step_s: float, batch_step_s: float) -> Measured:
+        """With these times where they are the least so far: what else a machine does only ever adds."""
+        known = (self.step_s or step_s, self.batch_step_s or batch_step_s)
+        return self.model_copy(update={"step_s": min(step_s, known[0]), "batch_step_s": min(batch_step_s, known[1])})
+
     @property
     def pace(self) -> float:
         """Single renders and batches count alike."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from include.worker.tuning import contenders
 from include.worker.verdicts import AUTO, EAGER, Chosen, Measured, Verdict, Verdicts
 
 MEASURED = {
@@ -58,3 +59,13 @@ def test_the_choice_is_by_size_and_by_signature_and_eager_for_the_rest() -> None
     chosen = Chosen([verdict(), verdict(width=128, onnxruntime=MEASURED["onnxruntime"])], AUTO)
     assert (chosen.for_size(64, 64), chosen.for_size(128, 64), chosen.for_size(64, 128)) == ("openvino", "onnxruntime", EAGER)
     assert (chosen.for_signature("s128"), chosen.for_signature("s1")) == ("onnxruntime", EAGER)
+
+
+def test_the_least_times_count_and_a_slow_moment_does_not() -> None:
+    measured = Measured().timed(step_s=0.4, batch_step_s=1.0).timed(step_s=0.3, batch_step_s=2.0)
+    assert (measured.step_s, measured.batch_step_s) == (0.3, 1.0)
+
+
+def test_who_is_right_and_close_to_the_fastest_is_timed_again() -> None:
+    assert contenders(MEASURED) == ["openvino", "onnxruntime"]
+    assert contenders({EAGER: MEASURED[EAGER]}) == [EAGER]
