@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from include.dataset.trees import read_range
-from models.training.samples import SPLITS, Split, epoch_order, load_split, read_manifest
+from models.training.samples import SPLITS, Split, load_split, read_manifest
 from models.training.samples.files import GIB, FileCache
 from models.training.samples.stream import Sample, SampleStream
 
-__all__ = ["SPLITS", "FileCache", "Sample", "SampleStream", "Split", "epoch_order", "load_split", "platform_cache", "read_manifest"]
+__all__ = ["SPLITS", "FileCache", "Sample", "SampleStream", "Split", "load_split", "platform_cache", "read_manifest"]
 
 
 def platform_cache(folder: Path, limit: int = 50 * GIB) -> FileCache:

@@ -10,11 +10,9 @@ from pydantic import ValidationError
 from include.client.reader import Record
 from include.client.scanning import Progress, TopicScan, no_progress
 from include.config import Settings
-from include.contracts import topics
 from include.contracts.requests import GenerationRequest, ServiceClass
+from include.scheduling.cell import SOURCE_TOPIC
 from include.simulation.policy import Arrival
-
-TOPIC = {ServiceClass.REALTIME: topics.REALTIME, ServiceClass.BATCH: topics.BATCH}
 
 
 @dataclass(kw_only=True)
@@ -51,6 +49,6 @@ class Recording:
 def read_recording_of(settings: Settings, since: float = 0.0, on_progress: Progress = no_progress) -> Recording:
     """Both topics of requests, oldest to newest. Raises :class:`BrokerUnavailableError`."""
     recording = Recording(since=since)
-    for service_class, topic in TOPIC.items():
+    for service_class, topic in SOURCE_TOPIC.items():
         recording.take(TopicScan(settings, topic, on_progress), service_class)
     return recording

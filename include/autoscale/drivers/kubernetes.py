@@ -54,12 +54,13 @@ class KubernetesDriver(PoolDriver):
         present = [pod for pod in pods if pod.metadata.deletion_timestamp is None and pod.status.phase in ("Pending", "Running")]
         wanted = scale.spec.replicas or 0
         # Pods that the cluster has not come to delete or to make yet are on their way out or in too.
-        stays = self._stay_order(present)[:wanted]
+        ordered = self._stay_order(present)
+        stays, surplus = ordered[:wanted], ordered[wanted:]
         ready = [pod.metadata.name for pod in stays if _is_ready(pod)]
         pending = [pod.metadata.name for pod in stays if not _is_ready(pod)]
         unborn = [f"{self._name}-unborn-{number}" for number in range(wanted - len(stays))]
         going = [pod.metadata.name for pod in pods if pod.metadata.deletion_timestamp is not None]
-        going += [pod.metadata.name for pod in present if pod not in stays]
+        going += [pod.metadata.name for pod in surplus]
         return PoolState(running=tuple(ready), starting=(*pending, *unborn), draining=tuple(going))
 
     def scale_to(self, count: int, leaving: Sequence[str] = ()) -> None:

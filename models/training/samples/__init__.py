@@ -5,6 +5,6 @@ Whatever reads many samples reads them by row groups, in the order of :mod:`.ord
 
 from __future__ import annotations
 
-from models.training.samples.split import SPLITS, Split, epoch_order, load_buckets, load_split, one_a_caption, read_manifest
+from models.training.samples.split import SPLITS, Split, load_buckets, load_split, one_a_caption, read_manifest
 
-__all__ = ["SPLITS", "Split", "epoch_order", "load_buckets", "load_split", "one_a_caption", "read_manifest"]
+__all__ = ["SPLITS", "Split", "load_buckets", "load_split", "one_a_caption", "read_manifest"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -29,7 +28,6 @@ class Split:
     images: np.ndarray  #: (N, height, width, 3) uint8
     captions: list[list[str]]  #: for each sample its captions, the main one first
     keys: list[str]
-    sources: list[str]  #: SHA-256 of each image's file, by which what is computed from it is found again
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -40,7 +38,6 @@ class Split:
             images=self.images[indices],
             captions=[self.captions[index] for index in indices],
             keys=[self.keys[index] for index in indices],
-            sources=[self.sources[index] for index in indices],
         )
 
     def without(self, pattern: str) -> Split:
@@ -97,12 +94,11 @@ def _part(digest: str, members: list[tuple[dict[str, Any], np.ndarray]]) -> Spli
         images=np.stack([pixels for _, pixels in members]),
         captions=[row["captions"] for row, _ in members],
         keys=[row["key"] for row, _ in members],
-        sources=[hashlib.sha256(row["image"]).hexdigest() for row, _ in members],
     )
 
 
 def _empty(digest: str, size: int) -> Split:
-    return Split(digest=digest, images=np.zeros((0, size, size, 3), np.uint8), captions=[], keys=[], sources=[])
+    return Split(digest=digest, images=np.zeros((0, size, size, 3), np.uint8), captions=[], keys=[])
 
 
 def _verified(files: FileCache, path: Path, sha256: str) -> pa.Table:
@@ -115,11 +111,7 @@ def decode(data: bytes) -> np.ndarray:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order in which an epoch visits ``count`` samples: the same for the same seed and epoch, everywhere."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
-
-
 def one_a_caption(samples: Split, seed: int) -> dict[str, int]:
     """First captions, each with the index of a sample that has it, in an order that the seed decides."""
-    return {samples.captions[index][0]: int(index) for index in epoch_order(len(samples), seed, 0)}
+    order = np.random.default_rng((seed, 0)).permutation(len(samples))
+    return {samples.captions[index][0]: int(index) for index in order}

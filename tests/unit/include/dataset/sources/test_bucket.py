@@ -6,13 +6,12 @@ import csv
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from include.config import Settings
-from include.dataset import trees
 from include.dataset.config import DatasetConfig
 from include.dataset.shards import plan_shards, prepare_shard
 from include.dataset.sources import FolderSource
@@ -24,16 +23,7 @@ Config = Callable[..., DatasetConfig]
 
 
 @pytest.fixture
-def settings(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Settings]:
-    made = s3_server.settings(Settings(_env_file=None, home=tmp_path))
-    monkeypatch.setattr(trees, "settings", lambda: made)
-    trees._client.cache_clear()
-    yield made
-    trees._client.cache_clear()
-
-
-@pytest.fixture
-def place(s3_server: S3Server, settings: Settings, folder: Path, tmp_path: Path) -> str:
+def place(s3_server: S3Server, platform_settings: Settings, folder: Path, tmp_path: Path) -> str:
     """The folder with a JSON, a table and a tar beside its images, copied to a prefix of its own."""
     (folder / "0.json").write_text(json.dumps({"caption": "told by JSON", "author": "Ann"}))
     with (folder / "metadata.csv").open("w", newline="") as file:
@@ -70,11 +60,11 @@ def test_an_object_that_vanishes_after_the_listing_is_quarantined(place: str, co
     assert [result.rejected for result in results if result.rejected] == [{"read": 1}]
 
 
-def test_a_bucket_that_is_not_there_is_an_error_that_says_what_to_check(settings: Settings) -> None:
+def test_a_bucket_that_is_not_there_is_an_error_that_says_what_to_check(platform_settings: Settings) -> None:
     with pytest.raises(PlaceUnavailableError, match=r"can't list s3://nowhere/x: .*check the bucket's name, ATELIER_S3_ENDPOINT"):
         list(FolderSource("s3://nowhere/x").items())
 
 
-def test_a_prefix_without_images_is_an_error(settings: Settings, config: Config, tmp_path: Path) -> None:
+def test_a_prefix_without_images_is_an_error(platform_settings: Settings, config: Config, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"no images found in s3://{BUCKET}/empty"):
         plan_shards(config(path=f"s3://{BUCKET}/empty"), tmp_path)

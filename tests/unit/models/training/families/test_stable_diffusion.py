@@ -71,20 +71,21 @@ def test_latents_are_kept_by_content_and_an_edited_image_is_encoded_alone(
     said: list[str] = []
     monkeypatch.setattr(encoding, "EncodedCache", partial(EncodedCache, say=said.append))
     split = load_split(manifest, "validation")
-    first = latents_of(split, coder, tmp_path)
+    digests = list(split.keys)
+    first = latents_of(split, digests, coder, tmp_path)
     pixels = split.images.copy()
     pixels[0] = 255 - pixels[0]
     said.clear()
-    second = latents_of(replace(split, images=pixels, sources=["edited", *split.sources[1:]]), coder, tmp_path)
+    second = latents_of(replace(split, images=pixels), ["edited", *digests[1:]], coder, tmp_path)
     assert said == [f"latents: 1 of {len(split)} are encoded now"]
     assert first.shape == (len(split), 4, 8, 8)
     assert torch.equal(first[1:], second[1:])
     assert not torch.equal(first[0], second[0])
 
 
-def latents_of(split: Split, coder: AutoencoderMeans, cache: Path) -> torch.Tensor:
+def latents_of(split: Split, digests: list[str], coder: AutoencoderMeans, cache: Path) -> torch.Tensor:
     sizes = [(16, 16)] * len(split)
-    kept = encoding.encode_images(split.sources, sizes, lambda places: [split.images[place] for place in places], coder, cache)
+    kept = encoding.encode_images(digests, sizes, lambda places: [split.images[place] for place in places], coder, cache)
     return torch.stack([kept[place]["latents"] for place in range(len(kept))])
 
 
