@@ -13,8 +13,10 @@ from pyflink.datastream.state import MapState, MapStateDescriptor
 
 from flink_jobs import gate
 from flink_jobs.metrics import SchedulerMetrics
+from flink_jobs.poison import SUSPECTS
 from flink_jobs.precedence import take_precedence
 from flink_jobs.rows import join, untag
+from include.contracts import topics
 from include.contracts.requests import ServiceClass
 from include.routing.router import Outgoing, Router
 from include.scheduling.scheduler import Scheduler
@@ -29,6 +31,7 @@ FIRST_PATIENCE_S, MOST_PATIENCE_S = 0.25, 1.0
 REALTIME, BATCH, WORKER, CONTROL = "r", "b", "w", "c"
 
 _SERVICE_CLASS = {REALTIME: ServiceClass.REALTIME, BATCH: ServiceClass.BATCH}
+_TOPIC = {REALTIME: topics.REALTIME, BATCH: topics.BATCH, WORKER: topics.WORKERS, CONTROL: topics.CONTROL}
 
 
 def _spare_the_collector() -> None:
@@ -129,21 +132,33 @@ class ScheduleRequests(KeyedCoProcessFunction):
         gate.retire(self._options.gate, self._gate)
 
     def process_element1(self, value: str, ctx: KeyedCoProcessFunction.Context) -> tuple[str, ...]:
+        return self._take(value, ctx)
+
+    def process_element2(self, value: str, ctx: KeyedCoProcessFunction.Context) -> tuple[str, ...]:
+        return self._take(value, ctx)
+
+    def _take(self, value: str, ctx: KeyedCoProcessFunction.Context) -> tuple[str, ...]:
         letter, text = untag(value)
         if letter == BATCH:
             self._gate.arrived()
         now = time.time()
-        decided = self._send(self._router.request(text, _SERVICE_CLASS[letter], now))
+        try:
+            decided = self._send(self._decide(value, letter, text, now))
+        except Exception:
+            SUSPECTS.failed(value)
+            raise
         self._conclude(now, ctx.timer_service())
         return decided
 
-    def process_element2(self, value: str, ctx: KeyedCoProcessFunction.Context) -> tuple[str, ...]:
-        letter, text = untag(value)
-        take = self._router.worker if letter == WORKER else self._router.control
-        now = time.time()
-        decided = self._send(take(text, now))
-        self._conclude(now, ctx.timer_service())
-        return decided
+    def _decide(self, value: str, letter: str, text: str | None, now: float) -> Iterable[Outgoing]:
+        router = self._router
+        if SUSPECTS and SUSPECTS.is_poison(value):
+            return router.set_aside(text, _TOPIC[letter], now)
+        if letter == WORKER:
+            return router.worker(text, now)
+        if letter == CONTROL:
+            return router.control(text, now)
+        return router.request(text, _SERVICE_CLASS[letter], now)
 
     def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> tuple[str, ...]:
         now = time.time()

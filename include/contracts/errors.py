@@ -22,6 +22,7 @@ class ReasonCode(Label):
     OVERLOADED = "overloaded"  #: the lane is full; retry_after_s says when to come back
     DEADLINE_PASSED = "deadline_passed"  #: can't be met any more
     CANCELLED = "cancelled"  #: the tenant asked for it
+    SCHEDULER_FAILED = "scheduler_failed"  #: the scheduler raised on it, twice; a fault of the scheduler
     LEASE_EXPIRED = "lease_expired"  #: the worker fell silent
     WORKER_LOST = "worker_lost"  #: the worker said goodbye or started anew while it held the lease
     MODEL_LOAD_FAILED = "model_load_failed"  #: the version can't be fetched, verified or loaded

@@ -38,8 +38,8 @@ def _salvaged(adapter: TypeAdapter[str], value: Any) -> str | None:
         return None
 
 
-def _refusal(reason: Reason, data: bytes) -> Refusal:
-    """Read the identity out of a message that is otherwise refused."""
+def refused(reason: Reason, data: bytes) -> Refusal:
+    """With the identity read out of a message that is refused otherwise."""
     try:
         found = from_json(data) if len(data) <= MAX_SALVAGE_BYTES else None
     except ValueError:
@@ -77,8 +77,8 @@ def parse_request(text: str | None) -> GenerationRequest | Refusal:
         if MAX_MESSAGE_BYTES < len(data) <= MAX_SALVAGE_BYTES:
             GenerationRequest.from_json(data)
     except ValidationError as error:
-        return _refusal(refusal_of(error), data)
-    return _refusal(Reason(code=ReasonCode.INVALID_MESSAGE, message=trouble or ""), data)
+        return refused(refusal_of(error), data)
+    return refused(Reason(code=ReasonCode.INVALID_MESSAGE, message=trouble or ""), data)
 
 
 def parse_worker(text: str | None) -> AnyWorkerMessage | Refusal:

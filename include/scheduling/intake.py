@@ -114,7 +114,8 @@ class Intake:
 
     def restore(self, now: float) -> None:
         rows = ((name, value.split("\t")) for name, value in self._cell.store.items(Table.CANCELS))
-        self._cancels = {name: (tenant, float(at)) for name, (tenant, at) in rows}
+        waiting = ((name, (tenant, float(at))) for name, (tenant, at) in rows)
+        self._cancels = dict(sorted(waiting, key=lambda item: (item[1][1], item[0])))
         if self._cell.held:
             self._fresh_until = now + self._cell.tuning.control_grace_s
         elif any(True for _ in self._cell.store.items(Table.CONTROL)):
@@ -188,6 +189,10 @@ class Intake:
         cell.finish(entry, State.CANCELLED, now, reason=reason)
 
     def _remember_cancel(self, request_id: str, tenant: str, now: float) -> None:
+        if request_id not in self._cancels and len(self._cancels) >= self._cell.tuning.max_early_cancels:
+            oldest = next(iter(self._cancels))
+            del self._cancels[oldest]
+            self._cell.store.remove(Table.CANCELS, oldest)
         self._cancels[request_id] = (tenant, now)
         self._cell.store.put(Table.CANCELS, request_id, f"{tenant}\t{now!r}")
 

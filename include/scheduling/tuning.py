@@ -22,6 +22,7 @@ class Tuning:
     max_ids: int = 200_000  #: ids remembered at most; the oldest finished ones go first
     control_grace_s: float = 5.0  #: a fresh start waits this long for the control topic before it calls a model unknown
     early_cancel_s: float = 60.0  #: how long a cancellation waits for its request
+    max_early_cancels: int = 10_000  #: that wait at most; the oldest is forgotten first
     affinity_lookahead: int = 16  #: workers with room looked at for one that has the model loaded
     model_switch_s: float = 5.0  #: what loading a model costs a worker that has another
     switch_patience_s: float = 120.0  #: how long the version before goes on where nobody has loaded the new one

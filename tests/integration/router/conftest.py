@@ -49,11 +49,12 @@ class RouterJob:
     cluster: FlinkCluster
     events: TopicReader
     dead_letters: TopicReader
+    script: Path = ROUTE_REQUESTS
     job_id: str = ""
     sent: list[str] = field(default_factory=list)
 
     def submit(self, restore: Path | None = None) -> None:
-        self.job_id = self.cluster.submit(ROUTE_REQUESTS, env=settings_environment(self.settings), restore=restore)
+        self.job_id = self.cluster.submit(self.script, env=settings_environment(self.settings), restore=restore)
 
     def send(self, topic: str, *requests: dict[str, Any]) -> list[str]:
         """Send requests; returns their ids."""
@@ -147,12 +148,12 @@ def _ends(events: list[dict[str, Any]]) -> list[str]:
 
 
 @contextmanager
-def routing(cluster: FlinkCluster, settings: Settings) -> Iterator[RouterJob]:
+def routing(cluster: FlinkCluster, settings: Settings, script: Path = ROUTE_REQUESTS) -> Iterator[RouterJob]:
     """The job over a test's topics, with a model in service."""
     settings = settings.model_copy(update={"checkpoint_s": 1.0})  # so that a test need not wait long for one
     with closing(TopicReader(settings, names.EVENTS)) as events, closing(TopicReader(settings, names.DEAD_LETTERS)) as dead_letters:
         send(settings, names.CONTROL, route(), key="model_route:emoji")
-        job = RouterJob(settings, cluster, events, dead_letters)
+        job = RouterJob(settings, cluster, events, dead_letters, script)
         job.submit()
         yield job
 

@@ -43,6 +43,16 @@ def test_what_cannot_be_read_becomes_a_dead_letter_of_its_topic(router: Router) 
     assert [DeadLetter.from_json(text).original_bytes() for _, text in letters] == [None, b"\xff", b"?", b"?"]
 
 
+def test_what_the_scheduler_fails_on_is_set_aside_with_its_identity(router: Router) -> None:
+    request = '{"request_id": "r-1", "tenant": "acme", "prompt": "x"}'
+    sent = [*router.set_aside(request, "requests.batch", START), *router.set_aside("?", "workers", START)]
+    assert [topic for topic, _ in sent] == ["events", "dead-letters", "dead-letters"]
+    refused, letter, other = (json.loads(text) for _, text in sent)
+    assert (refused["request_id"], refused["state"], refused["reason"]["code"]) == ("r-1", "Refused", "scheduler_failed")
+    assert [(one["source_topic"], one.get("request_id")) for one in (letter, other)] == [("requests.batch", "r-1"), ("workers", None)]
+    assert [topic for topic, _ in router.request(request, ServiceClass.REALTIME, START)] == ["events"]
+
+
 def test_a_null_control_message_only_forgets_its_key(router: Router) -> None:
     assert list(router.control(None, START)) == []
 

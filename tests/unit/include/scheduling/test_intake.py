@@ -224,6 +224,17 @@ class TestCancel:
         desk.submit("r-1")
         assert desk.states("r-1") == [State.QUEUED]
 
+    def test_of_too_many_that_wait_the_oldest_is_forgotten(self) -> None:
+        desk = Desk(tuning=Tuning(max_early_cancels=2))
+        for name in ("r-2", "r-1", "r-3"):
+            desk.cancel(name)
+            desk.tick(1)
+        desk.restart()
+        desk.cancel("r-4")
+        for name in ("r-1", "r-2", "r-3", "r-4"):
+            desk.submit(name)
+        assert [desk.states(name)[-1] for name in ("r-1", "r-2", "r-3", "r-4")] == [State.QUEUED] * 2 + [State.CANCELLED] * 2
+
     def test_an_old_one_read_again_from_the_topic_does_nothing(self, desk: Desk) -> None:
         desk.cancel("r-1", at=START - 3600)
         desk.submit("r-1")
