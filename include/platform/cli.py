@@ -15,8 +15,8 @@ from include.platform.lazy import LazyGroup
 LAZY = {
     "send": ("include.client.cli:send", "Send a request to Kafka, print its states as they come, and where its images are."),
     "why": ("include.client.operator_cli:why", "Tell what was decided about a request and why, step by step."),
-    "simulate": ("include.simulation.cli:simulate", "Try a scheduling policy on made-up or recorded traffic."),
-    "record": ("include.simulation.record_cli:record", "Write the requests that the topics hold to a file that simulate replays."),
+    "simulate": ("include.planning.cli:simulate", "Try a scheduling policy on made-up or recorded traffic."),
+    "record": ("include.planning.record_cli:record", "Write the requests that the topics hold to a file that simulate replays."),
     "policy": ("include.client.policy_cli:policy", "Show the scheduler's policy, or put another in its place while it runs."),
     "quota": ("include.client.policy_cli:quota", "Show or change what one tenant may use."),
     "redrive": ("include.client.operator_cli:redrive", "Put dead letters back on the topic they came from, each once."),

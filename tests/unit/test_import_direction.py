@@ -17,10 +17,11 @@ ROOMS = {
     "include/contracts": (),
     "include/scheduling": ("include.contracts", "include.routing", "include.native"),
     "include/routing": ("include.contracts", "include.scheduling"),
-    "include/simulation": (
+    "include/simulation": ("include.contracts", "include.scheduling", "include.routing"),
+    "include/planning": (
         "include.contracts",
         "include.scheduling",
-        "include.routing",
+        "include.simulation",
         "include.autoscale",
         "include.client",
         "include.config",

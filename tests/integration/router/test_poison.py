@@ -9,7 +9,7 @@ from include.contracts import topics as names
 from include.contracts.dead_letters import DeadLetter
 from include.contracts.errors import ReasonCode
 from tests.integration.router import faulty_router
-from tests.integration.router.conftest import RouterJob, request, routing
+from tests.integration.router.conftest import request, routing
 from tests.integration.router.stub_worker import StubWorker
 from tests.support.flink_cluster import FlinkCluster
 

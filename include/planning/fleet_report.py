@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from include.contracts.events import Lane
-from include.simulation.autoscaling import FleetResult
+from include.planning.fleets import FleetResult
 from include.simulation.measures import waits_over_time
 from include.simulation.report import LANE_COLOURS, PLOT_PERIODS, percent_text, seconds_text
 from include.simulation.scenario import Scenario

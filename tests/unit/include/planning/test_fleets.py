@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from include.autoscale.rules import ScalingRules
 from include.contracts.events import State
+from include.planning.cli import simulate
+from include.planning.fleets import AutoscaleError, FleetResult, autoscaled
 from include.simulation.arrivals import poisson, varying
-from include.simulation.autoscaling import AutoscaleError, FleetResult, autoscaled
-from include.simulation.cli import simulate
 from include.simulation.policy import Arrival
 from include.simulation.scenario import START, Scenario, mixed
 from tests.unit.include.simulation.builders import arrival

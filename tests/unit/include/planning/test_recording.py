@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from include.client.reader import Record
 from include.contracts.requests import ServiceClass
-from include.simulation import record_cli, recording
+from include.planning.recording import Recording
+from include.planning import record_cli, recording
 from include.simulation.arrivals import read_recording
-from include.simulation.recording import Recording
 
 app = typer.Typer()
 app.command()(record_cli.record)

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from include.client.policy import dump_policy
 from include.contracts.defaults import default_policy
 from include.contracts.events import Lane
+from include.planning.cli import simulate
 from include.simulation.arrivals import write_recording
-from include.simulation.cli import simulate
 from tests.unit.include.simulation.builders import arrival
 
 app = typer.Typer()

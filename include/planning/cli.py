@@ -132,8 +132,8 @@ def _compare_fleets(plan: _Plan, path: Path, seed: int, plot_path: Path | None) 
     from rich.console import Console
 
     from include.autoscale.rules import RulesError, load_rules
-    from include.simulation.autoscaling import AutoscaleError, compare_fleets
-    from include.simulation.fleet_report import fleet_plot, fleet_table
+    from include.planning.fleet_report import fleet_plot, fleet_table
+    from include.planning.fleets import AutoscaleError, compare_fleets
 
     try:
         rules = load_rules(path)

@@ -23,8 +23,8 @@ def record(
     from include.client.dead_letters import since_seconds
     from include.client.exits import broker_or_exit
     from include.config import settings
+    from include.planning.recording import read_recording_of
     from include.simulation.arrivals import write_recording
-    from include.simulation.recording import read_recording_of
 
     try:
         begin = 0.0 if since is None else since_seconds(since, time.time())
