@@ -10,6 +10,7 @@ from transformers import BertConfig, BertModel
 from models.networks.hourglass_transformer import HourglassTransformer2DModel
 from models.pipelines.text_encoder import load_tokenizer
 from models.pipelines.text_to_image import AtelierTextToImagePipeline, assemble, save_pipeline
+from tests.support.device import DEVICE
 
 SIDE = 16
 NETWORK = {
@@ -33,7 +34,7 @@ def tiny_pipeline(seed: int = 0, **network: int) -> AtelierTextToImagePipeline:
         for weight in net.parameters():
             weight.add_(0.05 * torch.randn_like(weight))
     encoder = BertModel(BertConfig(**ENCODER), add_pooling_layer=False).eval()
-    return assemble(net, encoder, load_tokenizer())
+    return assemble(net, encoder, load_tokenizer()).to(DEVICE)
 
 
 def write_tiny_pipeline(directory: Path, seed: int = 0, **network: int) -> Path:

@@ -22,6 +22,7 @@ from include.contracts.workers import Completed, Credit, Failed, Hello, WorkerMe
 from include.platform.environment import ONE_THREAD, shared_environment
 from include.storage import ObjectStore, open_store
 from include.worker.service import Worker, WorkerOptions
+from tests.support.device import DEVICE
 from tests.support.kafka_client import TopicReader, send
 from tests.support.leases import lease_of
 from tests.support.registry import register
@@ -38,7 +39,7 @@ class WorkerProcess:
         self.settings = settings
         self.worker_id = worker_id
         self.log = settings.home / f"{worker_id}.log"
-        command = [sys.executable, "-m", "include.worker", "--pool", "standard", "--worker-id", worker_id, *arguments]
+        command = [sys.executable, "-m", "include.worker", "--pool", "standard", "--worker-id", worker_id, "--device", DEVICE, *arguments]
         environment = {**shared_environment(settings, worker_id), **ONE_THREAD}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, stderr=log, start_new_session=True)
@@ -61,7 +62,7 @@ class WorkerThread:
 
     def __init__(self, settings: Settings, worker_id: str, **options: Any) -> None:
         self.stop = threading.Event()
-        self.worker = Worker(settings, WorkerOptions(pool="standard", worker_id=worker_id, **{"drain_s": 1.0, **options}))
+        self.worker = Worker(settings, WorkerOptions(pool="standard", worker_id=worker_id, **{"device": DEVICE, "drain_s": 1.0, **options}))
         self.thread = threading.Thread(target=self.worker.run, args=(self.stop,), name=worker_id)
         self.thread.start()
 

@@ -22,6 +22,7 @@ from include.storage import ObjectStore
 from include.worker.encoding import read_parameters
 from include.worker.health import health_path
 from tests.integration.worker.conftest import Router, Workers
+from tests.support.device import DEVICE
 from tests.support.kafka_client import send
 from tests.support.leases import lease_of, render_task
 from tests.support.registry import DEFAULTS
@@ -35,7 +36,7 @@ def test_a_batch_of_all_formats_is_rendered_stored_and_reported(
 ) -> None:
     workers.start()
     hello = router.hello()
-    assert (hello.device, hello.slots, hello.pool) == ("cpu", 2, "standard")
+    assert (hello.device, hello.slots, hello.pool) == (DEVICE, 2, "standard")
     tasks = [render_task(image_format=image_format, images=2) for image_format in ImageFormat]
     lease = router.lease(hello, *tasks, model=model)
     outcomes = router.outcomes(lease)

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from include.client.reader import Record
 from include.contracts.requests import ServiceClass
-from include.planning.recording import Recording
 from include.planning import record_cli, recording
+from include.planning.recording import Recording
 from include.simulation.arrivals import read_recording
 
 app = typer.Typer()

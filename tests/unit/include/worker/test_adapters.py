@@ -12,6 +12,7 @@ from include.worker import adapters
 from include.worker.adapters import AdapterShelf
 from include.worker.cache import ModelLoadError
 from include.worker.pipeline import Pipeline, load_torch
+from tests.support.device import DEVICE
 from tests.support.tiny_pipeline import tiny_pipeline, write_tiny_pipeline
 
 
@@ -99,7 +100,7 @@ def test_one_that_cannot_be_had_fails_the_load(tmp_path: Path, error: Exception,
 
 def test_one_that_does_not_fit_fails_the_load(tmp_path: Path) -> None:
     (tmp_path / "ink").mkdir()
-    pipeline: Pipeline = load_torch(write_tiny_pipeline(tmp_path / "model"), "cpu")
+    pipeline: Pipeline = load_torch(write_tiny_pipeline(tmp_path / "model"), DEVICE)
     with pytest.raises(ModelLoadError, match="ink/1 can't be used: an adapter is a directory with one safetensors file") as caught:
         AdapterShelf(Fetches(tmp_path)).put_on(pipeline, [adapter("ink")])
     assert not caught.value.retryable

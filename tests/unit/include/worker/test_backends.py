@@ -14,6 +14,7 @@ from include.worker.verdicts import AUTO, EAGER, Measured, Verdict, Verdicts
 from models.backends.attached import attachment_of
 from models.backends.base import REDUCED
 from models.pipelines.adapters import AdaptablePipeline, NetworkLora
+from tests.support.device import DEVICE
 from tests.support.tiny_pipeline import SIDE, tiny_pipeline, write_tiny_pipeline
 
 FAST = "torchao-int8"  #: it is ready at once, and gives eager's own images for layers as small as these
@@ -39,7 +40,7 @@ def known(folder: Path, directory: Path, names: list[str]) -> Verdict:
 def test_a_new_model_runs_eagerly_and_is_measured(directory: Path, tmp_path: Path) -> None:
     asked: list[Tuning] = []
     backends = ModelBackends(tmp_path, AUTO, load, asked.append)
-    pipeline = backends.load(directory, "cpu")
+    pipeline = backends.load(directory, DEVICE)
     render(pipeline, [0], SIDE, SIDE)
     assert (pipeline.backend, backends.name_for(pipeline, SIDE, SIDE)) == (EAGER, EAGER)
     digest = list_files(directory).digest
@@ -50,7 +51,7 @@ def test_a_model_that_was_measured_runs_on_what_was_found(directory: Path, tmp_p
     known(tmp_path, directory, [FAST])
     asked: list[Tuning] = []
     backends = ModelBackends(tmp_path, FAST, load, asked.append)
-    pipeline = backends.load(directory, "cpu")
+    pipeline = backends.load(directory, DEVICE)
     assert backends.name_for(pipeline, SIDE, SIDE) == FAST
     render(pipeline, [0, 1], SIDE, SIDE)
     assert pipeline.backend == FAST
@@ -66,7 +67,7 @@ def test_what_was_found_wrong_is_not_used_even_when_it_is_asked_for(directory: P
     refused = found.model_copy(update={"backends": {FAST: Measured(refused="its images differ")}})
     Verdicts(tmp_path / digest_of(directory)).write(refused)
     backends = ModelBackends(tmp_path, FAST, load)
-    pipeline = backends.load(directory, "cpu")
+    pipeline = backends.load(directory, DEVICE)
     render(pipeline, [0], SIDE, SIDE)
     assert pipeline.backend == EAGER
 
@@ -74,7 +75,7 @@ def test_what_was_found_wrong_is_not_used_even_when_it_is_asked_for(directory: P
 def test_a_backend_that_failed_is_named_no_more(directory: Path, tmp_path: Path) -> None:
     known(tmp_path, directory, [FAST])
     backends = ModelBackends(tmp_path, FAST, load)
-    pipeline = backends.load(directory, "cpu")
+    pipeline = backends.load(directory, DEVICE)
     attachment = attachment_of(pipeline)
     assert attachment is not None
     attachment.failed[FAST] = "RuntimeError: gone"
@@ -82,7 +83,7 @@ def test_a_backend_that_failed_is_named_no_more(directory: Path, tmp_path: Path)
 
 
 def test_where_eager_is_wanted_nothing_is_touched(directory: Path, tmp_path: Path) -> None:
-    pipeline = ModelBackends(tmp_path, EAGER, load, lambda tuning: pytest.fail("measured")).load(directory, "cpu")
+    pipeline = ModelBackends(tmp_path, EAGER, load, lambda tuning: pytest.fail("measured")).load(directory, DEVICE)
     assert attachment_of(pipeline) is None
 
 
@@ -92,7 +93,7 @@ def test_a_pipeline_without_a_denoiser_is_left_alone(directory: Path, tmp_path: 
 
     other = Other()
     backends = ModelBackends(tmp_path, AUTO, lambda directory, device: other, lambda tuning: pytest.fail("measured"))
-    assert backends.load(directory, "cpu") is other
+    assert backends.load(directory, DEVICE) is other
     assert backends.name_for(other, 8, 8) == "torch-eager"
 
 

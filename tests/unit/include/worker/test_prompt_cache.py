@@ -16,6 +16,7 @@ from include.worker.pipeline import Pipeline
 from include.worker.prompt_cache import Embeds, PromptCache
 from models.pipelines.loading import load_text_to_image
 from models.pipelines.text_to_image import AtelierTextToImagePipeline
+from tests.support.device import DEVICE
 from tests.support.leases import REF
 from tests.support.tiny_diffusers import FAMILIES, write_tiny_diffusers
 
@@ -88,7 +89,7 @@ def test_each_text_is_encoded_once(pipeline: AtelierTextToImagePipeline, monkeyp
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_given_the_same_conditioning(family: str, tmp_path: Path) -> None:
-    loaded = load_text_to_image(write_tiny_diffusers(family, tmp_path), "cpu")
+    loaded = load_text_to_image(write_tiny_diffusers(family, tmp_path), DEVICE)
     assert isinstance(loaded, Embeds)
     cache = PromptCache(no_files, shared=SharedEmbeddings(Blobs()))
     negatives = ["", "", ""] if "flux" in family.lower() else NEGATIVES
@@ -101,7 +102,7 @@ def test_every_family_is_given_the_same_conditioning(family: str, tmp_path: Path
 
 def test_a_text_as_a_prompt_is_not_the_same_text_as_a_negative_prompt(tmp_path: Path) -> None:
     """Stable Diffusion XL encodes no negative prompt as zeros, and an empty prompt as an empty text."""
-    loaded, cache = load_text_to_image(write_tiny_diffusers("stable-diffusion-xl", tmp_path), "cpu"), PromptCache(no_files)
+    loaded, cache = load_text_to_image(write_tiny_diffusers("stable-diffusion-xl", tmp_path), DEVICE), PromptCache(no_files)
     for prompts, negatives in ((["", "dog"], ["", "dog"]), (["dog", ""], ["", "dog"])):
         found = cache.encode(loaded, REF, prompts, negatives, [4.0, 4.0])
         assert_same(found.conditioning, loaded.encode(prompts, negatives, [4.0, 4.0]))

@@ -16,8 +16,8 @@ from models.backends.known import BACKENDS, backend_named
 from models.backends.onnx_graph import LAYOUT
 from models.backends.onnx_runtime import OnnxRuntime
 from models.pipelines.text_to_image import AtelierTextToImagePipeline
+from tests.support.device import DEVICE
 
-DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 #: They need minutes for what the others do in seconds; `python -m tests.benchmarks.worker_throughput --all` runs them.
 SLOW = {"torch-compile"}
 MEASURED = [name for name in BACKENDS if name not in SLOW]

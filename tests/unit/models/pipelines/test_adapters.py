@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from include.worker.pipeline import Adaptable, load_torch
 from models.pipelines import adapters as adapters_module
 from models.pipelines.adapters import AdaptablePipeline
+from tests.support.device import DEVICE
 from tests.support.tiny_diffusers import write_tiny_diffusers
 from tests.support.tiny_pipeline import write_tiny_pipeline
 
@@ -38,7 +39,7 @@ def directory(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pipeline(directory: Path) -> AdaptablePipeline:
-    loaded = load_torch(directory, "cpu")
+    loaded = load_torch(directory, DEVICE)
     assert isinstance(loaded, AdaptablePipeline)
     return loaded
 
@@ -46,7 +47,7 @@ def pipeline(directory: Path) -> AdaptablePipeline:
 def write_adapter(kind: str, model: Path, directory: Path, seed: int) -> Path:
     """A LoRA for the model in the format of diffusers, with no factor zero."""
     name, targets = MODELS[kind]
-    loaded = load_torch(model, "cpu")
+    loaded = load_torch(model, DEVICE)
     assert isinstance(loaded, AdaptablePipeline)
     network = loaded.components["network" if kind == "own" else name]
     network.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules=targets))

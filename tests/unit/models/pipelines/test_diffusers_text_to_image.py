@@ -16,6 +16,7 @@ from diffusers import (
 from include.worker.memory import memory_bytes
 from include.worker.pipeline import Start, load_torch
 from models.pipelines.adapters import AdaptablePipeline
+from tests.support.device import DEVICE
 from tests.support.tiny_diffusers import FAMILIES, SIDE, write_tiny_diffusers
 from tests.unit.models.pipelines.diffusers_renders import (
     GUIDANCE,
@@ -42,7 +43,7 @@ IMAGE_TO_IMAGE = {
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
 def pipeline(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AdaptablePipeline:
-    loaded = load_torch(write_tiny_diffusers(request.param, tmp_path_factory.mktemp("model") / request.param), "cpu")
+    loaded = load_torch(write_tiny_diffusers(request.param, tmp_path_factory.mktemp("model") / request.param), DEVICE)
     assert isinstance(loaded, AdaptablePipeline)
     return loaded
 
@@ -153,7 +154,7 @@ def test_its_weights_are_counted(pipeline: AdaptablePipeline) -> None:
 
 
 def test_a_state_of_another_family_is_refused(tmp_path: Path) -> None:
-    one, other = (load_torch(write_tiny_diffusers(family, tmp_path / family), "cpu") for family in ("stable-diffusion", "flux"))
+    one, other = (load_torch(write_tiny_diffusers(family, tmp_path / family), DEVICE) for family in ("stable-diffusion", "flux"))
     assert isinstance(one, AdaptablePipeline)
     with pytest.raises(ValueError, match="StableDiffusionPipeline; FluxPipeline is needed"):
         other.restore(begin(one).dump())

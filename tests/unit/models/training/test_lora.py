@@ -17,6 +17,7 @@ from models.training.families.load import load_family
 from models.training.lora import METADATA, WEIGHTS, add_adapters
 from models.training.status import ExitStatus
 from models.training.train_text_to_image import main
+from tests.support.device import DEVICE
 from tests.support.tiny_pipeline import write_tiny_pipeline
 
 Arguments = Callable[..., list[str]]
@@ -39,7 +40,7 @@ def test_only_the_adapter_is_trained_and_the_worker_serves_it(arguments: Argumen
     assert {name.split(".lora_")[0].split(".")[-1] for name in names} == {"qkv", "out"}
     with safe_open(adapter / WEIGHTS, "pt") as file:
         assert json.loads(file.metadata()[METADATA])["transformer.lora_alpha"] == 4
-    pipeline = load_text_to_image(base, "cpu")
+    pipeline = load_text_to_image(base, DEVICE)
     images = [step(view) for view in (pipeline, pipeline.with_adapters([(adapter, 1.0)]))]
     assert not torch.equal(*images)
     assert json.loads((tmp_path / "run" / "training.json").read_text())["method"] == "lora"
@@ -61,7 +62,7 @@ def test_what_was_trained_is_what_is_served(arguments: Arguments, base: Path, tm
     for name, weight in network.named_parameters():
         if weight.requires_grad:
             weight.data.copy_(saved["transformer." + name.replace(".default.", ".")])
-    served = load_text_to_image(base, "cpu")
+    served = load_text_to_image(base, DEVICE)
     view = served.with_adapters([(tmp_path / "run" / "adapter", 1.0)])
     expected = step(view)
     served.pipeline.network = network.eval()

@@ -20,6 +20,7 @@ from models.training.encoded_cache import EncodedCache
 from models.training.families.stable_diffusion import AutoencoderMeans, StableDiffusionFamily
 from models.training.samples import Split, load_split
 from models.training.train_text_to_image import main
+from tests.support.device import DEVICE
 from tests.support.tiny_diffusers import use_scheduler, write_tiny_diffusers
 
 Arguments = Callable[..., list[str]]
@@ -33,7 +34,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rendered(directory: Path, adapter: Path | None = None) -> torch.Tensor:
     """Latents of one step of what the worker would load."""
-    pipeline = load_text_to_image(directory, "cpu")
+    pipeline = load_text_to_image(directory, DEVICE)
     view = pipeline.with_adapters([(adapter, 1.0)]) if adapter else pipeline
     state = view.prepare(view.encode(["a red square"], [""], [1.0]), [0], 16, 16, 2)
     return view.step(state).latents
