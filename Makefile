@@ -53,7 +53,7 @@ native: env ## Compile the scheduler with mypyc; without a C compiler it runs in
 	@$(RUN) -m include.native
 
 lock: ## Compile requirements.in into requirements.txt, with hashes, for Linux and macOS
-	uv pip compile requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet -o requirements.txt
+	@{ command -v uv >/dev/null && uv=uv || uv="$(RUN) -m uv"; $$uv pip compile requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet -o requirements.txt; }
 
 demo: preflight env jars native ## The whole lifecycle, from a dataset to images, with everything left running
 	@$(ATELIER) demo $(ARGS)

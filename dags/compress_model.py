@@ -26,7 +26,7 @@ CHOICES = [name for name in KINDS if name != ORIGINAL]
 PARAMS = {
     "model": params.model(),
     "version": params.version("Version to compress; empty is the newest."),
-    "dataset_version": params.text("Dataset version whose captions are rendered; empty is the one it was trained on.", 100),
+    "dataset_version": params.dataset_version("whose captions are rendered; empty is the one it was trained on"),
     "variants": params.several(CHOICES, "; ".join(f"{name}: {KINDS[name].what}" for name in CHOICES) + "."),
     "images": params.number(64, 4, 10_000, "Captions that are rendered; more make the quality surer."),
     "steps": params.number(0, 0, 200, "Denoising steps of all variants; 0: what each is made for."),

@@ -20,12 +20,12 @@ from plugins.task_defaults import TASK_DEFAULTS
 PARAMS = {
     "model": params.model(),
     "version": params.version("Version to evaluate; empty is the newest."),
-    "dataset_version": params.text("Dataset version; empty is the one it was trained on.", 100),
+    "dataset_version": params.dataset_version("to measure on; empty is the one it was trained on"),
     "prompts": params.number(64, 4, 10_000, "Captions that are rendered; more make the quality surer."),
     "steps": params.number(12, 1, 200, "Denoising steps."),
     "seed": params.number(0, 0, 2**31 - 1, "Chooses captions and noise; equal seeds compare best."),
     "threads": params.number(2, 0, 256, "CPU threads; 0 leaves it to PyTorch."),
-    "network": params.text("Directory of a CLIP or two-tower network to measure with; empty is the shipped one."),
+    "network": params.text("Directory of a CLIP, Inception v3 or two-tower network to measure with; empty is the shipped one."),
     "then_promote": params.tick("Start promote_model on the version; it will ask for approval."),
 }
 

@@ -25,7 +25,7 @@ from plugins.task_defaults import TASK_DEFAULTS
 
 PARAMS = {
     "model": params.model(),
-    "dataset_version": params.text("Dataset version to train on; empty is the newest.", 100),
+    "dataset_version": params.dataset_version("to train on; empty is the newest"),
     "config": Param("demo", type="string", pattern="^[a-z0-9_-]+$", maxLength=40, description="A YAML of models/configs or HOME/configs."),
     "task": Param("train", enum=["train", "distill_steps"], description="distill_steps: make a few-step student; configuration `distill`."),
     "init": Param(

@@ -25,6 +25,10 @@ def text(description: str, length: int = 500) -> Param:
     return Param("", type="string", maxLength=length, description=description)
 
 
+def dataset_version(purpose: str) -> Param:
+    return text(f"Dataset version {purpose}. A name, or an address: s3://bucket/prefix, or a folder, that holds its manifest.json.", 4096)
+
+
 def number(default: int, low: int, high: int, description: str) -> Param:
     return Param(default, type="integer", minimum=low, maximum=high, description=description)
 

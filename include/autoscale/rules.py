@@ -79,7 +79,10 @@ def load_rules(path: Path) -> ScalingRules:
     """From a YAML file. Raises :class:`RulesError`."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        words = "docs/components/autoscale.md has an example to begin with; --rules names another file"
+        raise RulesError(f"{path}: {error.strerror or error}; {words}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise RulesError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise RulesError(f"{path}: must hold pools; docs/components/autoscale.md has an example")

@@ -6,20 +6,25 @@ A part is two Parquet files: the images that came through a shard's stages, and 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import kornia_rs
+import numpy as np
 import PIL
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import resvg_py
 
 from include.dataset.config import IMAGE_FIELDS, DatasetConfig
-from include.dataset.files import digest_of, writing_atomically
+from include.dataset.files import digest_of, rows_of, writing_atomically
+from include.dataset.fingerprints import stacked
+from include.dataset.records import read_records, rejects_path
 from include.dataset.sources import SourceItem
 from include.dataset.stages.batches import REJECTS
 
@@ -39,9 +44,7 @@ IMAGES = pa.schema(
         ("image", pa.large_binary()),
     ]
 )
-FACTS = [name for name in IMAGES.names if name != "image"]
 ROWS_A_GROUP = 64
-_REJECTS = ".rejects"
 
 
 def stage_key(config: DatasetConfig) -> str:
@@ -75,32 +78,14 @@ class StageCache:
 
     def done(self) -> set[str]:
         """Every image that is here, or was rejected for what it holds."""
-        found: set[str] = set()
-        for part in self._parts():
-            for path in (part, rejects_path(part)):
-                found.update(pq.read_table(path, columns=["work"])["work"].to_pylist())
-        return found
+        return set(read_records(self.folder)["work"].to_numpy().tolist())
 
-    def rejects(self, wanted: set[str]) -> dict[str, dict[str, Any]]:
-        rows = (row for part in self._parts() for row in pq.read_table(rejects_path(part)).to_pylist())
-        return {row["work"]: row for row in rows if row["work"] in wanted}
-
-    def facts(self, wanted: set[str]) -> dict[str, dict[str, Any]]:
-        """By work, everything but the bytes; ``place`` is for :class:`ImageReader`."""
-        found: dict[str, dict[str, Any]] = {}
-        for part in self._parts():
-            for index, row in enumerate(pq.read_table(part, columns=FACTS).to_pylist()):
-                if row["work"] in wanted:
-                    row["place"] = Place(part, index)
-                    found[row["work"]] = row
-        return found
-
-    def _parts(self) -> Iterator[Path]:
-        yield from sorted(path for path in self.folder.glob("*.parquet") if not path.name.endswith(f"{_REJECTS}.parquet"))
-
-
-def rejects_path(part: Path) -> Path:
-    return part.with_suffix(f"{_REJECTS}.parquet")
+    def records(self, wanted: Collection[str]) -> dict[str, dict[str, Any]]:
+        """By work, what :data:`RECORDS` says of an image; ``place`` is for :class:`ImageReader`."""
+        known = read_records(self.folder)
+        parts = {name: self.folder / name for name in known["part"].unique().to_pylist()}
+        rows = rows_of(known.filter(pc.is_in(known["work"], pa.array(wanted, pa.string()))))
+        return {row["work"]: row | {"place": Place(parts[row["part"]], row["row"])} for row in rows}
 
 
 def write_part(part: Path, batches: Iterator[tuple[pa.Table, pa.Table]]) -> tuple[int, list[dict[str, Any]]]:
@@ -121,20 +106,33 @@ def write_part(part: Path, batches: Iterator[tuple[pa.Table, pa.Table]]) -> tupl
 
 
 class ImageReader:
-    """Image bytes by place. Keeps the last few row groups, since neighbours are asked for together."""
+    """Images and fingerprints by place. Keeps the last few row groups, since neighbours are asked for together."""
 
     def __init__(self, groups: int = 4) -> None:
         self._limit = groups
-        self._groups: OrderedDict[tuple[Path, int], pa.ChunkedArray] = OrderedDict()
+        self._groups: OrderedDict[tuple[Path, int, str], pa.ChunkedArray] = OrderedDict()
         self._files: dict[Path, tuple[pq.ParquetFile, list[int]]] = {}
 
-    def read(self, place: Place) -> bytes:
+    def image(self, place: Place) -> bytes:
+        return self._cell(place, "image")
+
+    def fingerprint(self, place: Place) -> bytes:
+        return self._cell(place, "fingerprint")
+
+    def pictures(self, places: Sequence[Place]) -> np.ndarray:
+        """(N, 32, 32, 3) uint8, the fingerprints."""
+        found = [b""] * len(places)
+        for index in sorted(range(len(places)), key=lambda index: (places[index].part, places[index].row)):
+            found[index] = self.fingerprint(places[index])
+        return stacked(found)
+
+    def _cell(self, place: Place, column: str) -> bytes:
         file, starts = self._open(place.part)
-        group = next(index for index in range(len(starts) - 1, -1, -1) if starts[index] <= place.row)
-        cells = self._groups.pop((place.part, group), None)
+        group = bisect_right(starts, place.row) - 1
+        cells = self._groups.pop((place.part, group, column), None)
         if cells is None:
-            cells = file.read_row_group(group, columns=["image"])["image"]
-        self._groups[place.part, group] = cells
+            cells = file.read_row_group(group, columns=[column], use_threads=False)[column]
+        self._groups[place.part, group, column] = cells
         if len(self._groups) > self._limit:
             self._groups.popitem(last=False)
         data: bytes = cells[place.row - starts[group]].as_py()
@@ -150,7 +148,10 @@ class ImageReader:
             self._files[part] = (file, starts)
         return self._files[part]
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         for file, _ in self._files.values():
             file.close()
         self._files.clear()

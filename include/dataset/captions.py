@@ -12,7 +12,6 @@ from include.dataset.stages.rejection import RejectedError
 CAPTION = "caption"
 MAX_CAPTIONS = 64  #: of one sample
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\ufeff\ufffe\uffff]+")
-_SPACES = re.compile(r"\s+")
 _TAGS = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
 _ADDRESS = re.compile(r"^(https?://|www\.)\S+$", re.IGNORECASE)
 _FILE_NAME = re.compile(r"^\S+\.(jpe?g|png|gif|webp|bmp|tiff?|svg)$|^(IMG|DSC|DSCN|PXL|Screenshot)[-_ ]?\d[\w-]*$", re.IGNORECASE)
@@ -49,8 +48,10 @@ def clean_captions(captions: Sequence[str], config: DatasetConfig) -> list[str]:
 
 
 def normalise(caption: str) -> str:
-    text = unicodedata.normalize("NFC", _CONTROL.sub(" ", caption))
-    return _SPACES.sub(" ", _TAGS.sub(" ", text)).strip()
+    # Of printable ASCII, which most captions are, there is nothing to replace or compose.
+    plain = caption.isascii() and caption.isprintable()
+    text = caption if plain else unicodedata.normalize("NFC", _CONTROL.sub(" ", caption))
+    return " ".join((_TAGS.sub(" ", text) if "<" in text else text).split())
 
 
 def fault_of(caption: str, config: DatasetConfig) -> str:

@@ -110,7 +110,7 @@ def _write_rows(rows: list[Row], path: Path, reader: ImageReader) -> None:
 
 
 def _whole(row: Row, reader: ImageReader) -> Row:
-    return {**row, "image": reader.read(row["place"]), "caption": row["captions"][0]}
+    return {**row, "image": reader.image(row["place"]), "fingerprint": reader.fingerprint(row["place"]), "caption": row["captions"][0]}
 
 
 def _only(rows: Iterable[Row], names: Sequence[str]) -> list[Row]:

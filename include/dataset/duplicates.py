@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from include.dataset.cache import ImageReader
 from include.dataset.fingerprints import stacked
-from include.dataset.near_duplicates import find_pairs
+from include.dataset.near_duplicates import find_copies
 from models.training.samples import read_manifest
 
 DUPLICATE = "duplicate"
@@ -62,7 +63,7 @@ def drop_near_duplicates(rows: Sequence[Row], pairs: Iterable[tuple[int, int]]) 
     return list(rejects.values())
 
 
-def without_copies_of(rows: Sequence[Row], versions: Sequence[str], root: Path) -> list[Row]:
+def without_copies_of(rows: Sequence[Row], versions: Sequence[str], root: Path, reader: ImageReader) -> list[Row]:
     """Rejects for the rows that are in one of the versions or near to one of its images. Raises :class:`LookupError`."""
     rejects: dict[str, Row] = {}
     for version in versions:
@@ -73,11 +74,8 @@ def without_copies_of(rows: Sequence[Row], versions: Sequence[str], root: Path) 
             if row["sha256"] in digests:
                 rejects[row["key"]] = _reject(row, f"has the pixels of {digests[row['sha256']]} in {version}")
         left = [row for row in fresh if row["key"] not in rejects]
-        pictures = stacked([*known["fingerprint"].to_pylist(), *(row["fingerprint"] for row in left)])
-        for old, new in find_pairs(pictures, since=known.num_rows):
-            if old < known.num_rows <= new:
-                row = left[new - known.num_rows]
-                rejects.setdefault(row["key"], _reject(row, f"is a near copy of {known['key'][old].as_py()} in {version}"))
+        for old, new in find_copies(stacked(known["fingerprint"].to_pylist()), reader.pictures([row["place"] for row in left])):
+            rejects.setdefault(left[new]["key"], _reject(left[new], f"is a near copy of {known['key'][old].as_py()} in {version}"))
     return list(rejects.values())
 
 

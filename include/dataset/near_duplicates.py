@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from include.dataset.alignment import align
 from include.dataset.fingerprints import CHROMA_LOW, LOW, SIDE, descriptors, smoothed
 
-ALGORITHM = 1  #: raised when other pairs are found
+ALGORITHM = 2  #: raised when other pairs are found
 #: Distance of two descriptors, in parts of the mean of their lengths, up to which they are candidates.
 CANDIDATE = 0.32
 TURNED_CANDIDATE = 0.12  #: the same for mirrored and turned pictures, which are not looked for where they are cropped as well
@@ -26,69 +29,167 @@ DIFFERENT = 9.0  #: mean levels of a block, beyond what a pixel's neighbours exp
 MEAN_DIFFERENT = 6.0  #: levels by which the mean of a channel may differ, over what lies on each other
 OVERLAP = 0.55  #: share of the picture that must lie on the other
 THREADS = 2
-_ROWS, _PAIRS = 512, 128  #: images and pairs compared at a time
+_ROWS, _PAIRS, _EXACT = 512, 128, 65_536  #: images and pairs compared at a time, and distances worked out
+_BLAS = ThreadpoolController()
+_SLACK = 1e-4  #: part of a squared length, and squared levels, that a product in single precision is wrong by at most
 
-Candidate = tuple[np.ndarray, np.ndarray]
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Pairs that are worth a comparison, as indices into one stack of pictures. ``later``, turned, is laid on ``earlier``."""
+
+    later: np.ndarray  #: (P,) int
+    earlier: np.ndarray  #: (P,) int, each less than its partner
+    turns: np.ndarray  #: (P,) int, from 0 to 7
+
+    def at(self, chosen: np.ndarray) -> Candidates:
+        """Some of them, by index or mask."""
+        return Candidates(later=self.later[chosen], earlier=self.earlier[chosen], turns=self.turns[chosen])
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Lower index first, in order, each once."""
+        return sorted(set(zip(self.earlier.tolist(), self.later.tolist(), strict=True)))
 
 
-def find_pairs(pictures: np.ndarray, since: int = 0, described: np.ndarray | None = None) -> list[tuple[int, int]]:
+def find_pairs(pictures: np.ndarray, rows: np.ndarray | None = None) -> list[tuple[int, int]]:
     """Indices of near copies, lower first, in order.
 
     :param pictures: (N, 32, 32, 3) uint8
-    :param since: the ones before have been compared with each other; only pairs with one from here on are looked for
-    :param described: the descriptors of ``pictures``, where they are known
+    :param rows: compare only these, in ascending order, with the ones before each; None compares all
     """
-    found: set[tuple[int, int]] = set()
-    if since >= len(pictures):
-        return []
-    described = descriptors(pictures) if described is None else described
+    with one_thread_a_product():
+        candidates = find_candidates(descriptors(pictures), rows)
+        return candidates.at(are_copies(candidates, pictures)).pairs()
 
-    def compared(chunk: tuple[int, np.ndarray, np.ndarray]) -> list[tuple[int, int]]:
-        turn, one, other = chunk
-        same = are_near(turned(smoothed(pictures[one]), turn), smoothed(pictures[other]))
-        return list(zip(other[same].tolist(), one[same].tolist(), strict=True))
 
+def find_copies(known: np.ndarray, pictures: np.ndarray) -> list[tuple[int, int]]:
+    """Near copies of ``known`` (K, 32, 32, 3) among ``pictures`` (N, 32, 32, 3): index of the known one, index of the copy, in order."""
+    count = len(known)
+    both = np.concatenate([known, pictures])
+    with one_thread_a_product():
+        candidates = find_candidates(descriptors(both), np.arange(count, len(both)), among=count)
+        pairs = candidates.at(are_copies(candidates, both)).pairs()
+    return [(one, copy - count) for one, copy in pairs]
+
+
+def one_thread_a_product() -> AbstractContextManager[object]:
+    """Matrices are small here: the threads of BLAS would spin for longer than they help."""
+    limited: AbstractContextManager[object] = _BLAS.limit(limits=1, user_api="blas")
+    return limited
+
+
+def find_candidates(described: np.ndarray, rows: np.ndarray | None = None, among: int | None = None) -> Candidates:
+    """What :func:`find_pairs` compares. A picture's candidates depend on nothing but it and the ones before it.
+
+    :param described: (N, 3, 8, 8), of :func:`~include.dataset.fingerprints.descriptors`
+    :param rows: look only for the candidates of these, which ascend
+    :param among: and only among the first so many
+    """
+    rows = np.arange(len(described)) if rows is None else rows
+    lows, none = _Lows.of(described), np.zeros(0, np.int64)
+    found = [(none, none, none)]
+    for turn in range(8):
+        for start in range(0, len(rows), _ROWS):
+            later, earlier = _nearest_before(described, lows, rows[start : start + _ROWS], turn, among)
+            found.append((later, earlier, np.full(len(later), turn)))
+    later, earlier, turns = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Candidates(later=later, earlier=earlier, turns=turns)
+
+
+def are_copies(candidates: Candidates, pictures: np.ndarray) -> np.ndarray:
+    """(P,) bool: which of the candidates are near copies."""
+    near = np.zeros(len(candidates.turns), bool)
+
+    def compare(chunk: np.ndarray) -> None:
+        one, other = pictures[candidates.later[chunk]], pictures[candidates.earlier[chunk]]
+        near[chunk] = are_near(turned(smoothed(one), int(candidates.turns[chunk[0]])), smoothed(other))
+
+    same_turn = (np.flatnonzero(candidates.turns == turn) for turn in range(8))
+    chunks = (places[start : start + _PAIRS] for places in same_turn for start in range(0, len(places), _PAIRS))
     # NumPy lets go of the interpreter's lock while it works on pairs of this many pixels.
     with ThreadPoolExecutor(THREADS) as threads:
-        for pairs in threads.map(compared, _chunks(described, since)):
-            found.update(pairs)
-    return sorted(found)
+        list(threads.map(compare, chunks))
+    return near
 
 
-def _chunks(described: np.ndarray, since: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Candidates as turn and indices, some pairs at a time."""
-    for turn in range(8):
-        for ours, theirs in _candidates(described, since, turn, TURNED_CANDIDATE if turn else CANDIDATE):
-            for start in range(0, len(ours), _PAIRS):
-                yield turn, ours[start : start + _PAIRS], theirs[start : start + _PAIRS]
+def reached(described: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N,) bool: which pictures may, in one of the eight turns, have one of the others (M, 3, 8, 8) among their candidates."""
+    found = np.zeros(len(described), bool)
+    lows = _Lows.of(described)
+    for some in _blocks(len(others)):
+        for turn in range(8):
+            # To turn the others means as much: the way back from a turn is one of the eight as well.
+            theirs = _Lows.of(turned_descriptors(others[some], turn))
+            for rows in _blocks(len(described)):
+                found[rows] |= _may_be_near(lows.at(rows), theirs, turn).any(axis=1)
+    return found
 
 
-def _candidates(described: np.ndarray, since: int, turn: int, limit: float) -> Iterator[Candidate]:
-    """Pairs of a picture from ``since`` on, turned, and one before it in the order."""
-    flat, squares = _flat(described), (described**2).sum(axis=(1, 2, 3))
-    lengths = np.maximum(np.sqrt(squares), FLOOR) * (limit / 2)
-    for start in range(since, len(flat), _ROWS):
-        rows = slice(start, min(start + _ROWS, len(flat)))
-        ours = _flat(turned_descriptors(described[rows], turn))
-        # Squared distance less squared limit: a² + b² - 2ab - (la + lb)², so that one product and two sums do.
-        beyond = ours @ (-2 * flat[: rows.stop].T)
-        beyond -= 2 * lengths[rows, None] * lengths[: rows.stop]
-        beyond += (squares - lengths**2)[rows, None]
-        beyond += (squares - lengths**2)[: rows.stop]
-        one, other = np.nonzero(beyond <= 0)
-        keep = other < one + start
-        yield _nearest(one[keep] + start, other[keep], beyond[one[keep], other[keep]])
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lows:
+    """What is compared of descriptors."""
+
+    flat: np.ndarray  #: (N, 114) float32
+    squares: np.ndarray  #: (N,) float64, their squared lengths
+
+    @classmethod
+    def of(cls, described: np.ndarray) -> _Lows:
+        flat = _flat(described)
+        squares = [(flat[rows].astype(np.float64) ** 2).sum(axis=1) for rows in _blocks(len(flat))]
+        return cls(flat=flat, squares=np.concatenate([np.zeros(0), *squares]))
+
+    def at(self, rows: slice) -> _Lows:
+        return _Lows(flat=self.flat[rows], squares=self.squares[rows])
+
+    def reach(self, turn: int) -> np.ndarray:
+        """What a picture adds to the distance up to which another is its candidate."""
+        return np.asarray(np.maximum(np.sqrt(self.squares), FLOOR) * ((TURNED_CANDIDATE if turn else CANDIDATE) / 2))
+
+
+def _nearest_before(described: np.ndarray, lows: _Lows, rows: np.ndarray, turn: int, among: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Of each of the rows, turned, the few nearest ones before it."""
+    ours = _Lows.of(turned_descriptors(described[rows], turn))
+    theirs = lows.at(slice(int(rows[-1]) + 1 if among is None else among))
+    one, other = np.nonzero(_may_be_near(ours, theirs, turn))
+    keep = other < rows[one]
+    one, other = one[keep], other[keep]
+    beyond = _beyond_reach(ours, theirs, turn, one, other)
+    near = beyond <= 0
+    return _nearest(rows[one[near]], other[near], beyond[near])
+
+
+def _may_be_near(ours: _Lows, theirs: _Lows, turn: int) -> np.ndarray:
+    """(N, M) bool, by one matrix product. That rounds as its shape happens to be, so the answer is yes where it is a close thing."""
+    beyond = ours.flat @ (-2 * theirs.flat.T)  # a² + b² - 2ab - (la + lb)²
+    beyond -= 2 * ours.reach(turn).astype(np.float32)[:, None] * theirs.reach(turn).astype(np.float32)
+    for lows, axis in ((ours, 1), (theirs, 0)):
+        least = lows.squares * (1 - _SLACK) - lows.reach(turn) ** 2 - _SLACK
+        beyond += np.expand_dims(least.astype(np.float32), axis)
+    return np.asarray(beyond <= 0)
+
+
+def _beyond_reach(ours: _Lows, theirs: _Lows, turn: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Squared distance less squared limit of these pairs, the same whatever else is worked out beside it."""
+    found = np.empty(len(one))
+    for part in (slice(start, start + _EXACT) for start in range(0, len(one), _EXACT)):
+        apart = ours.flat[one[part]].astype(np.float64) - theirs.flat[other[part]]
+        found[part] = (apart**2).sum(axis=1) - (ours.reach(turn)[one[part]] + theirs.reach(turn)[other[part]]) ** 2
+    return found
 
 
 def _flat(described: np.ndarray) -> np.ndarray:
     """(N, 114) of (N, 3, 8, 8): without the frequencies of the chromas that are not used."""
-    chroma = described[:, 1:, :CHROMA_LOW, :CHROMA_LOW].reshape(len(described), -1)
-    return np.concatenate([described[:, 0].reshape(len(described), -1), chroma], axis=1)
+    chroma = described[:, 1:, :CHROMA_LOW, :CHROMA_LOW].reshape(-1, 2 * CHROMA_LOW**2)
+    return np.concatenate([described[:, 0].reshape(-1, LOW**2), chroma], axis=1)
 
 
-def _nearest(ours: np.ndarray, theirs: np.ndarray, distances: np.ndarray) -> Candidate:
+def _nearest(ours: np.ndarray, theirs: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each of ours the few with the least distance."""
-    order = np.lexsort((distances, ours))
+    order = np.lexsort((theirs, distances, ours))
     ours, theirs = ours[order], theirs[order]
     first = np.searchsorted(ours, ours, side="left")
     keep = np.arange(len(ours)) - first < PER_IMAGE

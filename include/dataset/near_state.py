@@ -1,80 +1,128 @@
-"""The near-duplicate pairs of a dataset, remembered from version to version: only what is new is compared."""
+"""The near-duplicate pairs of a dataset, remembered from version to version: only what a change touches is compared again.
+
+Which pairs are found depends on the images alone, and not on the order in which they came: pictures are compared in the order of their
+names, and a picture that has another among its nearest for the first time, or has one no more, is compared anew.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from include.dataset.files import write_atomically
-from include.dataset.fingerprints import LOW, descriptors, stacked
-from include.dataset.near_duplicates import ALGORITHM, find_pairs
+from include.dataset.fingerprints import LOW, descriptors
+from include.dataset.near_duplicates import ALGORITHM, Candidates, are_copies, find_candidates, one_thread_a_product, reached
 
-Ordered = TypeVar("Ordered", int, str)
+Pictures = Callable[[list[int]], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known:
-    """What was found before, by the names of fingerprints."""
+class _Found:
+    """Of a set of pictures."""
 
-    rows: dict[str, int] = field(default_factory=dict)  #: where in ``described``
+    names: list[str]  #: in order
     described: np.ndarray  #: (N, 3, 8, 8) float32
-    pairs: list[tuple[str, str]] = field(default_factory=list)
+    candidates: Candidates  #: indices into ``names``
+    near: np.ndarray  #: (P,) bool, which of them are near copies
 
 
-def near_pairs(fingerprints: Sequence[bytes], root: Path, dataset: str) -> list[tuple[int, int]]:
-    """Pairs of near copies, as indices into ``fingerprints``, the lower first, in order. Leaves what it found for the next time."""
-    names = [hashlib.sha256(data).hexdigest()[:32] for data in fingerprints]
+def name_of(fingerprint: bytes) -> str:
+    """Names a picture by its content."""
+    return hashlib.sha256(fingerprint).hexdigest()[:32]
+
+
+def near_pairs(names: Sequence[str], pictures: Pictures, root: Path, dataset: str) -> list[tuple[int, int]]:
+    """Pairs of near copies, as indices into ``names``, the lower first, in order. Leaves what it found for the next time.
+
+    :param names: of :func:`name_of`; pictures of one name are near copies
+    :param pictures: gives (N, 32, 32, 3) uint8 for some indices into ``names``
+    """
     path = root / ".cache" / "near" / f"{dataset}-{ALGORITHM}.npz"
-    known = _read(path)
-    # Old ones first, so that those that follow are compared with everything before them.
-    order = sorted(range(len(names)), key=lambda index: (names[index] not in known.rows, index))
-    since = sum(name in known.rows for name in names)
-    described, found = known.described, []
-    if since < len(names):
-        ordered = [fingerprints[index] for index in order]
-        described = _described(ordered, [names[index] for index in order], known, since)
-        found = find_pairs(stacked(ordered), since, described)
-    pairs = {_sorted(order[one], order[other]) for one, other in found}
     places: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         places.setdefault(name, []).append(index)
-    pairs |= {_sorted(i, j) for one, other in known.pairs for i in places.get(one, ()) for j in places.get(other, ()) if i != j}
-    pairs |= {_sorted(same[0], other) for same in places.values() for other in same[1:]}
-    if since < len(names):
-        by_name = {names[index]: row for row, index in enumerate(order)}
-        _write(path, list(by_name), described[list(by_name.values())], sorted({_sorted(names[i], names[j]) for i, j in pairs}))
-    return sorted(pairs)
+    wanted, found = sorted(places), _read(path)
+    if found.names != wanted:
+        with one_thread_a_product():
+            found = _renewed(found, wanted, lambda rows: pictures([places[wanted[row]][0] for row in rows.tolist()]))
+        _write(path, found)
+    near = ((places[wanted[one]], places[wanted[other]]) for one, other in found.candidates.at(found.near).pairs())
+    pairs = {(min(i, j), max(i, j)) for ones, others in near for i in ones for j in others}
+    return sorted(pairs | {(same[0], other) for same in places.values() for other in same[1:]})
 
 
-def _described(fingerprints: list[bytes], names: list[str], known: _Known, since: int) -> np.ndarray:
-    """Of the known ones what is remembered; the others are described now."""
-    old = known.described[[known.rows[name] for name in names[:since]]]
-    new = fingerprints[since:]
-    return np.concatenate([old, descriptors(stacked(new))]) if new else old
+def _renewed(known: _Found, names: list[str], pictures: Callable[[np.ndarray], np.ndarray]) -> _Found:
+    """What is found of ``names``, of which much is known.
+
+    :param pictures: gives those of some indices into ``names``
+    """
+    rows = {name: row for row, name in enumerate(names)}
+    moved = np.array([rows.get(name, -1) for name in known.names], np.int64)  # where in ``names`` a known one is now
+    there = moved >= 0
+    described = np.empty((len(names), 3, LOW, LOW), np.float32)
+    described[moved[there]] = known.described[there]
+    again = np.ones(len(names), bool)
+    again[moved[there]] = False
+    new = np.flatnonzero(again)
+    described[new] = descriptors(pictures(new))
+    again[~again] = reached(described[~again], np.concatenate([described[new], known.described[~there]]))
+    candidates, near = _moved(known, moved)
+    fresh = find_candidates(described, np.flatnonzero(again))
+    fresh_near = _judged(fresh, candidates, near, pictures)
+    kept = ~again[candidates.later]
+    return _Found(names=names, described=described, candidates=_joined(candidates.at(kept), fresh), near=np.append(near[kept], fresh_near))
 
 
-def _read(path: Path) -> _Known:
+def _moved(known: _Found, moved: np.ndarray) -> tuple[Candidates, np.ndarray]:
+    """The known candidates that are still there, by their new indices."""
+    later, earlier = moved[known.candidates.later], moved[known.candidates.earlier]
+    there = (later >= 0) & (earlier >= 0)
+    return Candidates(later=later, earlier=earlier, turns=known.candidates.turns).at(there), known.near[there]
+
+
+def _judged(fresh: Candidates, known: Candidates, near: np.ndarray, pictures: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(P,) bool for the fresh ones: as it is known, else by comparing them."""
+    verdicts = dict(zip(_rows(known), near.tolist(), strict=True))
+    found = [verdicts.get(row) for row in _rows(fresh)]
+    judged = np.array([bool(verdict) for verdict in found], bool)
+    if unknown := [place for place, verdict in enumerate(found) if verdict is None]:
+        left = fresh.at(np.array(unknown))
+        needed = np.union1d(left.later, left.earlier)
+        compact = Candidates(later=np.searchsorted(needed, left.later), earlier=np.searchsorted(needed, left.earlier), turns=left.turns)
+        judged[unknown] = are_copies(compact, pictures(needed))
+    return judged
+
+
+def _rows(candidates: Candidates) -> Iterator[tuple[int, int, int]]:
+    return zip(candidates.later.tolist(), candidates.earlier.tolist(), candidates.turns.tolist(), strict=True)
+
+
+def _joined(one: Candidates, other: Candidates) -> Candidates:
+    sides = ((getattr(one, side), getattr(other, side)) for side in ("later", "earlier", "turns"))
+    later, earlier, turns = (np.concatenate(side) for side in sides)
+    return Candidates(later=later, earlier=earlier, turns=turns)
+
+
+def _read(path: Path) -> _Found:
     try:
-        with np.load(path) as content:
-            rows = {name: row for row, name in enumerate(content["names"].tolist())}
-            pairs = [(one, other) for one, other in content["pairs"].tolist()]
-            return _Known(rows=rows, described=content["described"], pairs=pairs)
+        with path.open("rb") as file, np.load(file) as content:
+            later, earlier, turns = content["candidates"].astype(np.int64)
+            candidates = Candidates(later=later, earlier=earlier, turns=turns)
+            return _Found(names=content["names"].tolist(), described=content["described"], candidates=candidates, near=content["near"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # nothing remembered costs time and nothing else
-        return _Known(described=np.zeros((0, 3, LOW, LOW), np.float32))
+        none = np.zeros((3, 0), np.int64)
+        candidates = Candidates(later=none[0], earlier=none[1], turns=none[2])
+        return _Found(names=[], described=np.zeros((0, 3, LOW, LOW), np.float32), candidates=candidates, near=np.zeros(0, bool))
 
 
-def _write(path: Path, names: list[str], described: np.ndarray, pairs: list[tuple[str, str]]) -> None:
+def _write(path: Path, found: _Found) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, names=np.array(names, "U32"), described=described, pairs=np.array(pairs, "U32").reshape(-1, 2))
+    candidates = np.array([found.candidates.later, found.candidates.earlier, found.candidates.turns], np.int32)
+    np.savez(buffer, names=np.array(found.names, "U32"), described=found.described, candidates=candidates, near=found.near)
     write_atomically(path, buffer.getvalue())
-
-
-def _sorted(one: Ordered, other: Ordered) -> tuple[Ordered, Ordered]:
-    return (one, other) if one < other else (other, one)

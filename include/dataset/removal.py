@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from include.dataset.authors import exclude_author, is_by
-from include.dataset.cache import Place
+from include.dataset.cache import ImageReader, Place
 from include.dataset.config import DatasetConfig
 from include.dataset.selection import Selection, rejected
 from include.dataset.versions import MANIFEST, DatasetVersion, publish_selection
@@ -50,7 +50,14 @@ def remove_author(root: Path, version: str, author: str) -> DatasetVersion:
     if not selection.kept:
         raise ValueError(f"author: nothing of {version} is left without {author}")
     selection.kept.sort(key=lambda row: row["key"])
-    return publish_selection(selection, _config_of(content["config"]), root, parent=version)
+    selection.near = _within_groups(selection.kept)
+    with ImageReader() as reader:
+        return publish_selection(selection, _config_of(content["config"]), root, reader, parent=version)
+
+
+def _within_groups(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Near copies as the version had them. Looked for anew there might be others, now that nearer ones are gone, and splits stay."""
+    return [(row["group"], row["key"]) for row in rows if row["group"] != row["key"]]
 
 
 def _affected(manifest: Path, author: str) -> Affected:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from include.dataset.cache import ImageReader
-from include.dataset.fingerprints import SIDE, stacked
+from include.dataset.fingerprints import SIDE
 
 SHEET_COLUMNS, SHEET_ROWS = 24, 10
 SHOWN = 12  #: samples shown at full size, with their captions
@@ -34,7 +34,7 @@ svg {{ display: block; width: 24rem; max-width: 100% }} rect {{ fill: #4a7dbd }}
 {histograms}
 <h2>Samples</h2><div class="samples">{samples}</div>
 <h2>Contact sheet</h2><p>{shown} samples at equal distances, as small as they are compared for near copies.</p>
-<img alt="{shown} of the samples" src="data:image/png;base64,{sheet}">
+<img alt="{shown} of the samples" src="data:image/jpeg;base64,{sheet}">
 </html>
 """
 
@@ -55,7 +55,7 @@ def render_report(
         histograms="\n".join(_histograms(samples)),
         samples="".join(_figure(row, reader) for row in evenly(samples, SHOWN)),
         shown=len(sheet),
-        sheet=_contact_sheet(sheet),
+        sheet=_contact_sheet(reader.pictures([row["place"] for row in sheet])),
     )
 
 
@@ -103,21 +103,20 @@ def _histogram(title: str, values: Sequence[float]) -> str:
 
 
 def _figure(row: Mapping[str, Any], reader: ImageReader) -> str:
-    data = reader.read(row["place"])
+    data = reader.image(row["place"])
     kind = {b"\x89P": "png", b"\xff\xd8": "jpeg", b"RI": "webp"}[data[:2]]
     image = base64.b64encode(data).decode()
     caption = escape(row["captions"][0][:200])
     return f'<figure><img alt="{caption}" src="data:image/{kind};base64,{image}"><figcaption>{caption}</figcaption></figure>'
 
 
-def _contact_sheet(samples: Sequence[Mapping[str, Any]]) -> str:
-    pictures = stacked([row["fingerprint"] for row in samples])
+def _contact_sheet(pictures: np.ndarray) -> str:
     rows = -(-len(pictures) // SHEET_COLUMNS)
     sheet = np.full((rows * SHEET_COLUMNS, SIDE, SIDE, 3), 255, np.uint8)
     sheet[: len(pictures)] = pictures
     tiled = sheet.reshape(rows, SHEET_COLUMNS, SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4).reshape(rows * SIDE, SHEET_COLUMNS * SIDE, 3)
     buffer = io.BytesIO()
-    Image.fromarray(tiled).save(buffer, "PNG")
+    Image.fromarray(tiled).save(buffer, "JPEG", quality=90, subsampling=0)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from include.dataset.authors import excluded_authors, is_by
-from include.dataset.cache import StageCache
+from include.dataset.cache import ImageReader, StageCache
 from include.dataset.captions import clean_captions
 from include.dataset.config import DatasetConfig
 from include.dataset.duplicates import drop_near_duplicates, group_near_duplicates, merge_duplicates, without_copies_of
@@ -29,6 +29,7 @@ class Selection:
 
     kept: list[Row]
     rejects: list[Row] = field(default_factory=list)
+    near: list[tuple[str, str]] = field(default_factory=list)  #: keys of near copies
 
     def keep_if(self, judge: Callable[[Row], None]) -> None:
         """``judge`` raises :class:`RejectedError` for rows that can't stay, and may complete those that can."""
@@ -52,7 +53,7 @@ def rejected(row: Row, stage: str, reason: str) -> Row:
     return {"key": row["key"], "path": row.get("path") or row["source"], "stage": stage, "reason": reason}
 
 
-def select(run: Path, root: Path, config: DatasetConfig) -> Selection:
+def select(run: Path, root: Path, config: DatasetConfig, reader: ImageReader) -> Selection:
     """The samples of a run's version in the order of their keys, each with its near-duplicate ``group``.
 
     Raises :class:`LookupError` for an unknown version in ``against``, :class:`RuntimeError` where a shard of the run is missing.
@@ -63,14 +64,15 @@ def select(run: Path, root: Path, config: DatasetConfig) -> Selection:
     selection.keep_if(lambda row: _check_image(row, config))
     selection.keep_if(lambda row: _set_captions(row, config))
     if config.captioner:
-        _add_captions(selection.kept, config)
+        _add_captions(selection.kept, config, reader)
     selection.drop(merge_duplicates(selection.kept))
-    pairs = near_pairs([row["fingerprint"] for row in selection.kept], root, config.name)
+    pairs = _near_pairs(selection.kept, root, config, reader)
+    selection.near = [(selection.kept[one]["key"], selection.kept[other]["key"]) for one, other in pairs]
     group_near_duplicates(selection.kept, pairs)
     if config.drops_near_duplicates:
         selection.drop(drop_near_duplicates(selection.kept, pairs))
     if config.against:
-        selection.drop(without_copies_of(selection.kept, config.against, root))
+        selection.drop(without_copies_of(selection.kept, config.against, root, reader))
     selection.rejects.sort(key=lambda row: (row["key"], row["stage"]))
     return selection
 
@@ -79,18 +81,23 @@ def _prepared(run: Path, root: Path, config: DatasetConfig) -> Selection:
     items = run_items(run)
     wanted = {row["work"] for row in items}
     cache = StageCache(root, config)
-    facts, rejects = cache.facts(wanted), {**cache.rejects(wanted), **unread(run)}
+    records = {**cache.records(wanted), **unread(run)}
     selection = Selection(kept=[])
     for item in items:
         if item["problem"]:
             selection.rejects.append(rejected(item, "list", item["problem"]))
-        elif found := facts.get(item["work"]):
-            selection.kept.append({**item, **found})
-        elif reject := rejects.get(item["work"]):
-            selection.rejects.append(rejected(item, reject["stage"], reject["reason"]))
-        else:
+        elif (found := records.get(item["work"])) is None:
             raise RuntimeError(f"{item['key']} has not been prepared: a shard of {run} is missing; run prepare_shard for each plan")
+        elif found["stage"]:
+            selection.rejects.append(rejected(item, found["stage"], found["reason"]))
+        else:
+            selection.kept.append({**item, **found})
     return selection
+
+
+def _near_pairs(rows: list[Row], root: Path, config: DatasetConfig, reader: ImageReader) -> list[tuple[int, int]]:
+    names, places = [row["picture"] for row in rows], [row["place"] for row in rows]
+    return near_pairs(names, lambda some: reader.pictures([places[index] for index in some]), root, config.name)
 
 
 def _check_origin(row: Row, config: DatasetConfig, excluded: frozenset[str]) -> None:
@@ -115,11 +122,9 @@ def _set_captions(row: Row, config: DatasetConfig) -> None:
     row["captions"] = clean_captions(row["captions"], config)
 
 
-def _add_captions(rows: list[Row], config: DatasetConfig) -> None:
+def _add_captions(rows: list[Row], config: DatasetConfig, reader: ImageReader) -> None:
     """The captioner takes fingerprints (N, 32, 32, 3) uint8 and the captions, and returns a list of further captions for each."""
-    from include.dataset.fingerprints import stacked
-
     captioner = find_hook("atelier.captioners", config.captioner)
-    pictures = stacked([row["fingerprint"] for row in rows])
+    pictures = reader.pictures([row["place"] for row in rows])
     for row, more in zip(rows, captioner(pictures, [row["captions"] for row in rows]), strict=True):
         row["captions"] = clean_captions([*row["captions"], *more], config)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from include.dataset.cache import CODE_VERSION, StageCache, work_of, write_part
 from include.dataset.config import DatasetConfig
-from include.dataset.files import digest_of, read_table, table_digest, write_json, write_table
+from include.dataset.files import digest_of, read_table, rows_of, table_digest, write_json, write_table
 from include.dataset.sources import SourceItem, source_of
 from include.dataset.stages import IMAGE_STAGES, run_stages
 
@@ -64,7 +64,7 @@ def plan_shards(config: DatasetConfig, root: Path | str) -> list[ShardPlan]:
 
     Raises :class:`ValueError` when the source has no image, :class:`FileNotFoundError` when there is no such folder.
     """
-    rows = [_row(item) for item in islice(source_of(config).items(), config.limit)]
+    rows = [_row(item) for item in islice(source_of(config, Path(root)).items(), config.limit)]
     if not rows:
         raise ValueError(f"path: no images found in {config.path}; it should hold images with a .txt caption beside each")
     items = pa.Table.from_pylist(rows, _ITEM_SCHEMA)
@@ -80,8 +80,7 @@ def plan_shards(config: DatasetConfig, root: Path | str) -> list[ShardPlan]:
 
 
 def _row(item: SourceItem) -> dict[str, Any]:
-    row = {name: getattr(item, name) for name in _ITEM_SCHEMA.names if name != "work"}
-    return {**row, "captions": list(item.captions), "work": work_of(item)}
+    return {**vars(item), "captions": list(item.captions), "work": work_of(item)}
 
 
 def _write_plan(run: Path, index: int, rows: list[dict[str, Any]]) -> ShardPlan:
@@ -135,7 +134,7 @@ def run_config(run: Path) -> DatasetConfig:
 
 def run_items(run: Path) -> list[dict[str, Any]]:
     """Every item of the run's source in the order of the keys, those that were prepared by earlier runs included."""
-    return list(read_table(run / ITEMS).to_pylist())
+    return rows_of(read_table(run / ITEMS))
 
 
 def unread(run: Path) -> dict[str, dict[str, Any]]:

@@ -35,9 +35,10 @@ def assign_splits(rows: Sequence[Row], config: DatasetConfig) -> None:
             row["split"] = split
 
 
-def check_leaks(rows: Sequence[Row], pairs: Iterable[tuple[int, int]]) -> None:
-    """Raises :class:`LeakError` that names the samples where a pair of near copies lies on two sides."""
-    crossing = [(rows[one]["key"], rows[other]["key"]) for one, other in pairs if rows[one]["split"] != rows[other]["split"]]
+def check_leaks(rows: Sequence[Row], pairs: Iterable[tuple[str, str]]) -> None:
+    """Raises :class:`LeakError` that names the samples where near copies, given by their keys, lie on two sides."""
+    splits = {row["key"]: row["split"] for row in rows}
+    crossing = [(one, other) for one, other in pairs if one in splits and other in splits and splits[one] != splits[other]]
     if crossing:
         shown = ", ".join(f"{one} and {other}" for one, other in crossing[:5])
         raise LeakError(f"{len(crossing)} near copies cross the split, such as {shown}; nothing was published")

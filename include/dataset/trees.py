@@ -7,9 +7,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from include.config import settings
@@ -18,8 +18,9 @@ from include.config import settings
 READ_AHEAD = 1 << 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
+    """A file. A tuple, since a listing makes very many."""
+
     key: str  #: relative to the place, with slashes
     path: str  #: where :func:`read_range` finds it
     size: int  #: bytes
@@ -42,7 +43,7 @@ def is_bucket(place: str) -> bool:
 def list_tree(place: str) -> list[Entry]:
     """In the order of the keys. Raises :class:`FileNotFoundError` for no folder, :class:`PlaceUnavailableError` for an unreadable place."""
     found = list(_objects(place) if is_bucket(place) else _files(place))
-    return sorted(found, key=lambda entry: entry.key)
+    return sorted(found, key=attrgetter("key"))
 
 
 def find_entry(place: str, key: str) -> Entry | None:
@@ -81,13 +82,15 @@ def _files(place: str) -> Iterator[Entry]:
     while folders:
         folder = folders.pop()
         for entry in _scanned(folder):
-            with suppress(FileNotFoundError):  # a broken link is no file
+            try:
                 # One look at the file system for each: asking an entry for its kind is a second one where it is a link.
                 found = entry.stat()
-                if stat.S_ISREG(found.st_mode):
-                    yield _entry(entry.path[len(top) + 1 :], entry.path, found)
-                elif stat.S_ISDIR(found.st_mode) and not entry.is_symlink():
-                    folders.append(entry.path)
+            except FileNotFoundError:  # a broken link is no file
+                continue
+            if stat.S_ISREG(found.st_mode):
+                yield _entry(entry.path[len(top) + 1 :], entry.path, found)
+            elif stat.S_ISDIR(found.st_mode) and not entry.is_symlink():
+                folders.append(entry.path)
 
 
 def _scanned(folder: str) -> list[os.DirEntry[str]]:

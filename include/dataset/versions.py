@@ -17,11 +17,11 @@ from include.dataset.cache import ImageReader
 from include.dataset.chunks import ChunkWriter, chunked
 from include.dataset.config import DatasetConfig
 from include.dataset.files import digest_of, write_atomically, write_json, write_table
-from include.dataset.near_state import near_pairs
 from include.dataset.report import render_report
 from include.dataset.selection import IDENTITY, Row, Selection, select
 from include.dataset.shards import QUARANTINE_SCHEMA, ShardResult, run_config
 from include.dataset.splits import assign_splits, check_leaks
+from include.dataset.trees import read_range
 from models.training.samples import SPLITS, read_manifest
 
 MANIFEST, REPORT, QUARANTINE = "manifest.json", "report.html", "quarantine.parquet"
@@ -50,27 +50,28 @@ def publish_version(results: Sequence[ShardResult | dict[str, Any]], root: Path 
     """
     first = results[0] if isinstance(results[0], ShardResult) else ShardResult(**results[0])
     config = run_config(Path(first.run))
-    selection = select(Path(first.run), Path(root), config)
-    if not selection.kept:
-        raise ValueError(f"no sample was usable; the {len(selection.rejects)} rejects by reason: {reasons(selection.rejects)}")
-    assign_splits(selection.kept, config)
-    version = publish_selection(selection, config, Path(root))
+    with ImageReader() as reader:
+        selection = select(Path(first.run), Path(root), config, reader)
+        if not selection.kept:
+            raise ValueError(f"no sample was usable; the {len(selection.rejects)} rejects by reason: {reasons(selection.rejects)}")
+        assign_splits(selection.kept, config)
+        version = publish_selection(selection, config, Path(root), reader)
     # The same samples are the same version, whatever else was rejected on the way to them this time.
     write_table(Path(first.run) / QUARANTINE, pa.Table.from_pylist(selection.rejects, QUARANTINE_SCHEMA))
     return replace(version, rejected=reasons(selection.rejects))
 
 
-def publish_selection(selection: Selection, config: DatasetConfig, root: Path, **more: Any) -> DatasetVersion:
+def publish_selection(selection: Selection, config: DatasetConfig, root: Path, reader: ImageReader, **more: Any) -> DatasetVersion:
     """The version of these samples, whose splits are assigned.
 
     :param more: what else the manifest says
     """
     rows = selection.kept
-    check_leaks(rows, near_pairs([row["fingerprint"] for row in rows], root, config.name))
+    check_leaks(rows, selection.near)
     content = content_digest(rows, config)
     target = root / f"{config.name}-{content[:12]}"
     if not (target / MANIFEST).exists():
-        _write_version(target, config, content, selection, more)
+        _write_version(target, config, content, selection, reader, more)
     return load_version(target / MANIFEST)
 
 
@@ -81,9 +82,12 @@ def content_digest(rows: Sequence[Row], config: DatasetConfig) -> str:
 
 
 def load_version(manifest: Path | str) -> DatasetVersion:
-    """Raises :class:`FileNotFoundError` or :class:`ValueError` for what is not a manifest."""
-    content = read_manifest(manifest)
-    report = str(Path(manifest).with_name(REPORT))
+    """Of the manifest at a path, or at s3://bucket/... of the platform's S3.
+
+    Raises :class:`OSError`, :class:`FileNotFoundError` where there is none, or :class:`ValueError` for what is not a manifest.
+    """
+    content = read_manifest(manifest, read_range)
+    report = f"{str(manifest).removesuffix(MANIFEST)}{REPORT}"
     return DatasetVersion(
         name=content["name"],
         digest=content["digest"],
@@ -94,10 +98,11 @@ def load_version(manifest: Path | str) -> DatasetVersion:
     )
 
 
-def _write_version(target: Path, config: DatasetConfig, digest: str, selection: Selection, more: dict[str, Any]) -> None:
+def _write_version(
+    target: Path, config: DatasetConfig, digest: str, selection: Selection, reader: ImageReader, more: dict[str, Any]
+) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    reader = ImageReader()
     try:
         files = _write_files(work, config, selection.kept, reader)
         write_table(work / QUARANTINE, pa.Table.from_pylist(selection.rejects, QUARANTINE_SCHEMA))
@@ -110,7 +115,6 @@ def _write_version(target: Path, config: DatasetConfig, digest: str, selection: 
         if not (target / MANIFEST).exists():  # another process may have published the same version meanwhile
             raise
     finally:
-        reader.close()
         shutil.rmtree(work, ignore_errors=True)
 
 

@@ -65,7 +65,9 @@ class EvaluationConfig(BaseModel):
     exclude: str | None = Field(None, description="Samples whose key or a caption matches are not used; empty means what EXCLUDED says.")
     grid_prompts: tuple[str, ...] = Field(GRID_PROMPTS, min_length=1, description="Prompts of the sample grid.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads; 0 leaves it to PyTorch.")
-    network: str = Field("", max_length=4096, description="Directory of a two-tower network or a CLIP to measure with; empty: the shipped.")
+    network: str = Field(
+        "", max_length=4096, description="Directory of a two-tower network, a CLIP or an Inception v3 to measure with; empty: the shipped."
+    )
 
     def render_options(self) -> dict[str, Any]:
         return {"steps": self.steps, "guidance": self.guidance, "seed": self.seed, "batch_size": self.batch_size}
@@ -122,7 +124,13 @@ def evaluate_pipeline(
     }
     progress(f"{network.name}: kernel distance {metrics['kernel_distance']:.4f}, prompt agreement {metrics['prompt_agreement']:.3f}")
     beside = _beside(pipeline, rival, prompts, config)
-    facts = {**beside, "features": network.name, "agreement": network.name, **_facts(reference, config), "memorised_quantile": QUANTILE}
+    facts = {
+        **beside,
+        "features": network.name,
+        "agreement": network.agreement_name,
+        **_facts(reference, config),
+        "memorised_quantile": QUANTILE,
+    }
     report = EvaluationReport(
         metrics=metrics,
         facts=facts,

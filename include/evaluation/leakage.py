@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from include.dataset.fingerprints import stacked
-from include.dataset.near_duplicates import find_pairs
+from include.dataset.near_duplicates import find_copies
 from models.training.samples import read_manifest
 
 HELD_OUT = ("validation", "test")
@@ -26,8 +26,7 @@ def leaked_samples(evaluated: Path | str, trained: Path | str) -> list[tuple[str
     known, keys = seen["key"].to_pylist(), held_out["key"].to_pylist()
     places = {sha256: row for row, sha256 in enumerate(seen["sha256"].to_pylist())}
     same = {(row, places[sha256]) for row, sha256 in enumerate(held_out["sha256"].to_pylist()) if sha256 in places}
-    pictures = stacked([*seen["fingerprint"].to_pylist(), *held_out["fingerprint"].to_pylist()])
-    near = {(new - len(known), old) for old, new in find_pairs(pictures, since=len(known)) if old < len(known) <= new}
+    near = {(new, old) for old, new in find_copies(stacked(seen["fingerprint"].to_pylist()), stacked(held_out["fingerprint"].to_pylist()))}
     return [(keys[one], known[other]) for one, other in sorted(same | near)]
 
 

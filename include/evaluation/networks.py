@@ -1,13 +1,14 @@
 """What images are compared by: networks behind two small ports, each with a name that goes with every figure measured on it.
 
 The shipped network of :mod:`models.training.contrastive` is both. A local directory of a CLIP in safetensors takes its place where one is
-given; nothing is ever fetched.
+given, or that of an Inception v3, which knows no texts and leaves agreement to the shipped one; nothing is ever fetched.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from transformers import BertModel, PreTrainedTokenizerBase
 
+from models.networks.inception import FEATURES, load_inception, normalisation
+from models.networks.inception import SIDE as INCEPTION_SIDE
 from models.networks.two_tower import load_two_tower
 from models.pipelines.text_encoder import encode_all, load_text_encoder, quiet
 from models.pipelines.text_to_image import UNSAFE_SUFFIXES
@@ -39,7 +42,7 @@ class FeatureNet(Protocol):
 class AgreementModel(Protocol):
     """Says how well an image and a text go together."""
 
-    name: str  #: as of a :class:`FeatureNet`
+    agreement_name: str  #: as the name of a :class:`FeatureNet`
 
     def similarity(self, images: np.ndarray, captions: list[str]) -> np.ndarray:
         """``(N,)`` cosines, of each image ``(N, H, W, 3)`` uint8 with the caption at its place."""
@@ -54,7 +57,7 @@ class TwoTowerNetwork:
 
     def __init__(self, directory: Path = EVALUATOR) -> None:
         self._network, digest = load_two_tower(directory)
-        self.name = f"two-tower-{digest[:12]}"
+        self.name = self.agreement_name = f"two-tower-{digest[:12]}"
 
     @cached_property
     def _text(self) -> tuple[BertModel, PreTrainedTokenizerBase]:
@@ -83,8 +86,7 @@ class ClipNetwork:
         with quiet():
             self._model = CLIPModel.from_pretrained(str(directory), local_files_only=True, use_safetensors=True).eval()
             self._tokenizer = CLIPTokenizerFast.from_pretrained(str(directory), local_files_only=True)
-        digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(directory.glob("*.safetensors")))).hexdigest()
-        self.name = f"clip-{digest[:12]}"
+        self.name = self.agreement_name = f"clip-{_digest(directory)}"
         self._side = int(self._model.config.vision_config.image_size)
 
     @torch.no_grad()
@@ -106,20 +108,51 @@ class ClipNetwork:
         return F.normalize(torch.cat(shown), dim=1)
 
 
+class InceptionNetwork:
+    """Features of an Inception v3 from a local directory, agreement by the shipped network.
+
+    The directory is as timm publishes it: ``model.safetensors`` and a ``config.json`` that says ``"architecture": "inception_v3"``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._network = load_inception(directory / "model.safetensors")
+        self._mean, self._deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in normalisation(directory))
+        self._agreement = TwoTowerNetwork()
+        self.name, self.agreement_name = f"inception-v3-{_digest(directory)}", self._agreement.agreement_name
+
+    @torch.no_grad()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        parts = [self._network((part / 255 - self._mean) / self._deviation) for part in _resized(images, INCEPTION_SIDE)]
+        return _rows([F.normalize(part, dim=1) * FEATURES**0.5 for part in parts])
+
+    def similarity(self, images: np.ndarray, captions: list[str]) -> np.ndarray:
+        return self._agreement.similarity(images, captions)
+
+
 def load_network(directory: str = "") -> EvaluationNetwork:
-    """The shipped network, or the one in a directory. Raises :class:`ValueError` for a directory that holds neither kind."""
+    """The shipped network, or the one in a directory. Raises :class:`ValueError` for a directory that holds none of the kinds."""
     if not directory:
         return TwoTowerNetwork()
     place = Path(directory)
     if (place / "training.json").is_file():
         return TwoTowerNetwork(place)
     config = place / "config.json"
-    kind = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.is_file() else None
-    if kind != "clip" or not any(place.glob("*.safetensors")):
-        raise ValueError(f"network: {directory} holds neither a two-tower network with its training.json nor a CLIP in safetensors")
+    told = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    made = _KINDS.get(told.get("model_type") or told.get("architecture", ""))
+    if made is None or not any(place.glob("*.safetensors")):
+        kinds = "a two-tower network with its training.json, nor a CLIP or an Inception v3 in safetensors"
+        raise ValueError(f"network: {directory} holds neither {kinds}")
     if unsafe := sorted(path.name for path in place.iterdir() if path.suffix.lower() in UNSAFE_SUFFIXES):
         raise ValueError(f"network: {directory} holds {', '.join(unsafe)}; only safetensors are loaded, take the others out")
-    return ClipNetwork(place)
+    return made(place)
+
+
+_KINDS: dict[str, Callable[[Path], EvaluationNetwork]] = {"clip": ClipNetwork, "inception_v3": InceptionNetwork}
+
+
+def _digest(directory: Path) -> str:
+    """Names the weights of a directory."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(directory.glob("*.safetensors")))).hexdigest()[:12]
 
 
 def _resized(images: np.ndarray, side: int) -> list[torch.Tensor]:

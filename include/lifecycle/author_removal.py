@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from include.config import Settings
 from include.dataset.removal import Affected, newest_of, remove_author, versions_with
 from include.dataset.versions import DatasetVersion
-from include.lifecycle.datasets import dataset_root, point_to, resolve
+from include.lifecycle.datasets import dataset_root, newest_name, point_to
 from include.registry.client import RegistryClient
 from include.registry.tags import DATASET_DIGEST
 
@@ -24,7 +24,30 @@ class AffectedModel:
 
 
 def affected_datasets(settings: Settings, author: str) -> list[Affected]:
-    return versions_with(dataset_root(settings), author)
+    """Raises :class:`LookupError` where no dataset credits the author."""
+    found = versions_with(dataset_root(settings), author)
+    if not found:
+        raise LookupError(f"author: no dataset version credits {author!r}")
+    return found
+
+
+def affected_lines(settings: Settings, author: str) -> Iterator[str]:
+    """What holds images of the author, for people. Raises as the two above and below do."""
+    datasets = affected_datasets(settings, author)
+    yield from dataset_lines(datasets)
+    yield from model_lines(affected_models(settings, datasets))
+
+
+def dataset_lines(datasets: Sequence[Affected]) -> Iterator[str]:
+    yield from (f"dataset {found.version}: {found.samples} samples" for found in datasets)
+
+
+def model_lines(models: Sequence[AffectedModel]) -> Iterator[str]:
+    for model in models:
+        aliases = f" ({', '.join(model.aliases)})" if model.aliases else ""
+        yield f"model {model.model} version {model.version}{aliases}: trained on {model.dataset_version}"
+    if not models:
+        yield "models: none was trained on these"
 
 
 def affected_models(settings: Settings, datasets: Sequence[Affected]) -> list[AffectedModel]:
@@ -50,12 +73,10 @@ def remove(settings: Settings, author: str) -> list[DatasetVersion]:
     Raises :class:`LookupError` where no dataset credits the author.
     """
     root = dataset_root(settings)
-    newest = newest_of(versions_with(root, author), root)
-    if not newest:
-        raise LookupError(f"author: no dataset version credits {author!r}")
+    newest = newest_of(affected_datasets(settings, author), root)
     made = []
     for version in newest.values():
-        pointed = resolve(root).version == version
+        pointed = newest_name(root) == version
         made.append(remove_author(root, version, author))
         if pointed:
             point_to(made[-1], root)

@@ -88,10 +88,10 @@ def _student(settings: Settings, model: str) -> tuple[Original | None, str]:
 
 def _references(settings: Settings, params: Mapping[str, Any], tags: Mapping[str, str]) -> tuple[tuple[str, ...], np.ndarray]:
     """Captions of training samples chosen by the seed, each caption once, and their images."""
-    from include.lifecycle.datasets import dataset_root, resolve
+    from include.lifecycle.datasets import dataset_of
     from models.training.samples import load_buckets, one_a_caption
 
-    dataset = resolve(dataset_root(settings), params["dataset_version"] or tags.get("atelier.dataset_version", ""))
+    dataset = dataset_of(settings, params["dataset_version"], tags)
     samples = load_buckets(dataset.manifest, "train")[0]
     unique = one_a_caption(samples, params["seed"])
     captions = tuple(unique)[: params["images"]]

@@ -16,11 +16,11 @@ dataset = typer.Typer(no_args_is_help=True, add_completion=False, help="List dat
 def list_versions() -> None:
     """Print each dataset version with its samples; the newest one has a star."""
     from include.config import settings
-    from include.lifecycle.datasets import dataset_root, resolve, versions
+    from include.lifecycle.datasets import dataset_root, newest_name, resolve, versions
 
     root = dataset_root(settings())
     names = versions(root)
-    newest = resolve(root).version if names else ""
+    newest = newest_name(root)
     for name in names:
         counts = ", ".join(f"{count} {split}" for split, count in resolve(root, name).counts.items() if count)
         typer.echo(f"{'*' if name == newest else ' '} {name}  {counts}")
@@ -39,11 +39,12 @@ def remove_author(
     from include.config import settings
     from include.lifecycle import author_removal
 
-    affected = author_removal.affected_datasets(settings(), name)
-    if not affected:
-        raise typer.BadParameter(f"no dataset version credits {name!r}")
-    for found in affected:
-        typer.echo(f"dataset {found.version}: {found.samples} samples")
+    try:
+        affected = author_removal.affected_datasets(settings(), name)
+    except LookupError as error:
+        raise typer.BadParameter(str(error)) from error
+    for line in author_removal.dataset_lines(affected):
+        typer.echo(line)
     _say_models(affected)
     if not yes:
         typer.echo("nothing was changed; with --yes the next version of each dataset is published without them, and no later one has them")
@@ -54,7 +55,7 @@ def remove_author(
 
 def _say_models(affected: Sequence[Affected]) -> None:
     from include.config import settings
-    from include.lifecycle.author_removal import affected_models
+    from include.lifecycle.author_removal import affected_models, model_lines
     from include.registry.errors import RegistryUnavailableError
 
     try:
@@ -62,8 +63,5 @@ def _say_models(affected: Sequence[Affected]) -> None:
     except RegistryUnavailableError as error:
         typer.echo(f"models: not known, {error}", err=True)
         return
-    for model in models:
-        aliases = f" ({', '.join(model.aliases)})" if model.aliases else ""
-        typer.echo(f"model {model.model} version {model.version}{aliases}: trained on {model.dataset_version}")
-    if not models:
-        typer.echo("models: none was trained on these")
+    for line in model_lines(models):
+        typer.echo(line)

@@ -14,14 +14,14 @@ from include.config import Settings
 from include.dataset.versions import DatasetVersion
 from include.evaluation.evaluate import EvaluationConfig, EvaluationReport, evaluate_pipeline
 from include.evaluation.model_card import PAGE, Measured, model_card, write_card
-from include.lifecycle.datasets import dataset_root, resolve
+from include.lifecycle.datasets import dataset_of
 from include.lifecycle.tracking import client_of, close_run, log_dataset, open_run
 from include.lifecycle.training import run_directory
 from include.lifecycle.versions import FACTS_TAG, METRIC_TAG, facts_of, metrics_of, set_tags, version_or_newest
 from include.registry.aliases import CHAMPION, get_alias, version_ref
 from include.registry.client import RegistryClient
 from include.registry.fetch import ModelFetcher
-from include.registry.tags import ServableVersion
+from include.registry.tags import DATASET_VERSION, ServableVersion
 from models.training.samples import read_manifest
 
 EXPERIMENT = "evaluation"
@@ -49,7 +49,7 @@ def evaluate_version(settings: Settings, params: Mapping[str, Any], key: str, pr
     model = params["model"]
     found = version_or_newest(settings, model, params["version"])
     version = found.ref.version
-    dataset = resolve(dataset_root(settings), params["dataset_version"] or found.tags.get("atelier.dataset_version", ""))
+    dataset = dataset_of(settings, params["dataset_version"], found.tags)
     progress(f"evaluating version {version} of {model} on {dataset.version}")
     trained_on = _trained_on(settings, found.tags, dataset, progress)
     fetcher = ModelFetcher(settings.home.resolve() / "cache" / "models", settings.mlflow)
@@ -74,11 +74,9 @@ def evaluate_version(settings: Settings, params: Mapping[str, Any], key: str, pr
 def _trained_on(settings: Settings, tags: Mapping[str, str], evaluated: DatasetVersion, progress: Callable[[str], None]) -> DatasetVersion:
     """The dataset version that the lineage names; the evaluated one where that is gone."""
     try:
-        return resolve(dataset_root(settings), tags.get("atelier.dataset_version") or evaluated.version)
-    except LookupError:
-        progress(
-            f"the version was trained on {tags['atelier.dataset_version']}, which is gone: leaks are looked for in {evaluated.version}"
-        )
+        return dataset_of(settings, "", tags) if DATASET_VERSION in tags else evaluated
+    except (LookupError, FileNotFoundError):
+        progress(f"the version was trained on {tags[DATASET_VERSION]}, which is gone: leaks are looked for in {evaluated.version}")
         return evaluated
 
 

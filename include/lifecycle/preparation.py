@@ -13,6 +13,7 @@ from include.dataset.config import DatasetConfig
 from include.dataset.shards import plan_shards
 from include.dataset.versions import DatasetVersion, publish_version
 from include.lifecycle.datasets import dataset_root, point_to
+from include.registry.tags import DATASET_VERSION
 
 EXPERIMENT = "datasets"
 #: Fields that a form has as one text, with commas between the entries.
@@ -51,7 +52,7 @@ def log_version(settings: Settings, version: DatasetVersion, key: str) -> str:
     from include.lifecycle.tracking import client_of, close_run, log_dataset, log_dataset_report, open_run
 
     client = client_of(settings)
-    run_id = open_run(client, EXPERIMENT, key, version.version, {"atelier.dataset_version": version.version})
+    run_id = open_run(client, EXPERIMENT, key, version.version, {DATASET_VERSION: version.version})
     log_dataset(client, run_id, version, "preparation")
     log_dataset_report(client, run_id, version)
     close_run(client, run_id)

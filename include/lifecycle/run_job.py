@@ -38,6 +38,9 @@ def write_json(path: Path, content: dict[str, object]) -> None:
 def _run(directory: Path, lock: int) -> int:
     command = json.loads((directory / "job.json").read_text())["command"]
     with (directory / "job.log").open("ab") as log:
+        # Airflow waits a minute for whoever still holds the output of a task that was killed.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=(lock,))
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from include.config import Settings
 from include.dataset.loader import read_manifest
+from include.dataset.trees import is_bucket, read_range
 from include.dataset.versions import DatasetVersion
 
 KEY = "atelier.key"  #: run tag that holds the key
@@ -51,12 +52,12 @@ def log_dataset(client: MlflowClient, run_id: str, version: DatasetVersion, cont
 
     :param context: what for, such as ``training``
     """
-    manifest = read_manifest(version.manifest)
+    manifest = read_manifest(version.manifest, read_range)
     entity = Dataset(
         name=version.name,
         digest=version.digest[:36],
-        source_type="local",
-        source=json.dumps({"uri": Path(version.manifest).as_uri()}),
+        source_type="s3" if is_bucket(version.manifest) else "local",
+        source=json.dumps({"uri": version.manifest if is_bucket(version.manifest) else Path(version.manifest).as_uri()}),
         profile=json.dumps({"counts": version.counts, "licenses": manifest["licenses"], "size": manifest["size"]}),
     )
     client.log_inputs(run_id, datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", context)])])

@@ -25,8 +25,9 @@ class TrainingPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     directory: Path = Field(description="The run's own directory: job files, checkpoints, the pipeline.")
-    manifest: Path = Field(description="Manifest of the dataset version.")
+    manifest: str = Field(description="Manifest of the dataset version: a path, or s3://bucket/... of the platform's S3.")
     dataset_version: str
+    dataset_at: str = Field("", description="Address of the version, where it isn't one of this installation's own.")
     config: Path = Field(description="YAML of the trainer's settings.")
     model: str = Field("", description="Registered model that is trained, or that the result goes with.")
     task: Literal["train", "distill_steps"] = "train"
@@ -61,6 +62,7 @@ class TrainingPlan(BaseModel):
             "PYTHONPATH": str(PROJECT_ROOT),
             "HF_HUB_OFFLINE": "1",
             "GIT_PYTHON_REFRESH": "quiet",
+            **_s3_environment(settings),
         }
 
     def outcome(self) -> TrainingOutcome:
@@ -102,13 +104,24 @@ class TrainingOutcome(BaseModel):
     def tags(self, plan: TrainingPlan) -> dict[str, str]:
         """Lineage of the version."""
         facts = {key: str(self.record[key]) for key in ("dataset_digest", "code_version", "seed", "steps", "method")}
-        places = {"dataset_version": plan.dataset_version, "init": plan.init, "parent": plan.parent}
+        places = {"dataset_version": plan.dataset_version, "dataset_at": plan.dataset_at, "init": plan.init, "parent": plan.parent}
         marks = {f"atelier.{key}": value for key, value in (facts | places).items() if value}
         if self.is_adapter:
             marks[ADAPTER_OF] = plan.model
         if self.is_distilled:
             marks[DISTILLED_FROM] = plan.model
         return marks
+
+
+def _s3_environment(settings: Settings) -> dict[str, str]:
+    """How the trainer, which knows nothing of our settings, finds the platform's S3; what isn't set is left to boto3's own search."""
+    found = {
+        "AWS_ENDPOINT_URL": settings.s3_endpoint,
+        "AWS_ACCESS_KEY_ID": settings.s3_access_key.get_secret_value(),
+        "AWS_SECRET_ACCESS_KEY": settings.s3_secret_key.get_secret_value(),
+        "AWS_DEFAULT_REGION": settings.s3_region,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def find_config(settings: Settings, name: str) -> Path:

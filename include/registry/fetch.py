@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 CHUNK = 1 << 20
 MAX_LIST_BYTES = 1 << 20
 MAX_CACHE_BYTES = 20 * 10**9
+SLOWEST = 256 * 1024  #: bytes a second; a server that gives fewer for longer than the time of a read keeps a worker from all other work
 
 
 def artifacts_url(uri: str, ref: ModelRef) -> str:
@@ -47,6 +48,7 @@ class ModelFetcher:
         self.cache_dir = cache_dir
         self.uri = uri.rstrip("/")
         self.max_bytes = max_bytes
+        self.timeout_s = timeout_s
         self.timeout = httpx.Timeout(timeout_s, connect=3.0)
         self._uses = uses_of(cache_dir)
         self._lists: dict[str, FileList] = {}
@@ -115,10 +117,12 @@ class ModelFetcher:
 
     def _file(self, http: httpx.Client, ref: ModelRef, name: str, entry: FileEntry, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        received = 0
+        received, give_up_at = 0, time.monotonic() + self.timeout_s + entry.size / SLOWEST
         with self._open(http, ref, name) as answer, path.open("wb") as file:
-            for chunk in answer.iter_bytes(CHUNK):
+            for chunk in answer.iter_bytes():
                 received += len(chunk)
+                if time.monotonic() > give_up_at:
+                    raise RegistryUnavailableError(f"{ref.key}: {name} comes too slowly, {received} of {entry.size} bytes so far")
                 if received > entry.size:
                     break
                 file.write(chunk)

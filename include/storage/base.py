@@ -55,7 +55,10 @@ class PutResult:
 
 class ObjectStore(ABC):
     """Keys are relative paths such as ``images/acme/r-1/0.png``. Every method raises :class:`InvalidKeyError` for other keys and
-    :class:`StoreUnavailable` where the store can't do its work now. Safe to use from several threads."""
+    :class:`StoreUnavailable` where the store can't do its work now; over a network that is said within a minute and what moving the bytes
+    takes (:mod:`include.storage.limits`). Safe to use from several threads."""
+
+    remote = True  #: whether its calls wait for a network, and so for long where that is gone
 
     @abstractmethod
     def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
@@ -67,7 +70,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def get(self, key: str) -> bytes:
-        """Raises :class:`ObjectMissingError`."""
+        """The bytes that were stored, checked by their digest where this store wrote them. Raises :class:`ObjectMissingError`."""
 
     @abstractmethod
     def head(self, key: str) -> ObjectInfo | None:
@@ -101,6 +104,14 @@ def check_prefix(prefix: str) -> str:
     if prefix:
         check_key(prefix.removesuffix("/"))
     return prefix
+
+
+def check_digest(data: bytes, sha256: str, where: str) -> bytes:
+    """``data`` itself. Raises :class:`StoreUnavailable` where its digest is another one: reading it again may help."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise StoreUnavailable(f"{where}: its {len(data)} bytes have sha256 {found[:12]}…, those that were stored {sha256[:12]}…")
+    return data
 
 
 def create_or_find(store: ObjectStore, key: str, data: bytes, create: Callable[[str], bool | None]) -> PutResult:

@@ -16,6 +16,7 @@ from include.storage.base import (
     ObjectStore,
     PutResult,
     StoreUnavailable,
+    check_digest,
     check_key,
     check_prefix,
     create_or_find,
@@ -33,6 +34,8 @@ class DirectoryStore(ObjectStore):
     The media type is told from the key's extension. An object's digest is kept as an attribute of its file; where the file system has none,
     or other hands changed the file, it is computed when asked for.
     """
+
+    remote = False
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -59,9 +62,11 @@ class DirectoryStore(ObjectStore):
         path = self._path(key)
         with _explained(f"can't read {key} under {self.root}"):
             try:
-                return path.read_bytes()
+                with path.open("rb") as file:
+                    data, digest = file.read(), _kept_digest(file.fileno())
             except ABSENT:
                 raise ObjectMissingError(f"no object {key} under {self.root}") from None
+        return data if digest is None else check_digest(data, digest, str(path))
 
     def head(self, key: str) -> ObjectInfo | None:
         path = self._path(key)

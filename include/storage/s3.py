@@ -17,10 +17,12 @@ from include.storage.base import (
     ObjectStore,
     PutResult,
     StoreUnavailable,
+    check_digest,
     check_key,
     check_prefix,
     create_or_find,
 )
+from include.storage.limits import TOTAL_S, limit_for, within
 
 T = TypeVar("T")
 
@@ -28,7 +30,11 @@ _DIGEST = "sha256"  #: the digest's name in an object's metadata
 
 
 class S3Store(ObjectStore):
-    """Network trouble and answers of 5xx are retried with backoff by the client; what remains raises :class:`StoreUnavailable`."""
+    """Network trouble and answers of 5xx are retried with backoff by the client; what remains raises :class:`StoreUnavailable`.
+
+    :param timeout_s: of each read from the network
+    :param total_s: of a whole call, beside what moving its bytes takes
+    """
 
     def __init__(
         self,
@@ -40,7 +46,9 @@ class S3Store(ObjectStore):
         access_key: SecretStr | None = None,
         secret_key: SecretStr | None = None,
         timeout_s: float = 20.0,
+        total_s: float = TOTAL_S,
     ) -> None:
+        self.total_s = total_s
         self.bucket = bucket
         self.prefix = check_prefix(prefix.strip("/") + "/") if prefix.strip("/") else ""
         self.endpoint = endpoint
@@ -57,10 +65,12 @@ class S3Store(ObjectStore):
 
     def get(self, key: str) -> bytes:
         name = self._name(key)
-        body = self._call(key, lambda: self._client.get_object(Bucket=self.bucket, Key=name)["Body"].read())
-        if body is None:
+        found = self._call(key, lambda: self._client.get_object(Bucket=self.bucket, Key=name))
+        if found is None:
             raise ObjectMissingError(f"no object {self.url(key)}")
-        return bytes(body)
+        data = bytes(self._call(key, found["Body"].read, found.get("ContentLength", 0)) or b"")
+        digest = found["Metadata"].get(_DIGEST)
+        return data if digest is None else check_digest(data, digest, self.url(key))
 
     def head(self, key: str) -> ObjectInfo | None:
         name = self._name(key)
@@ -91,34 +101,37 @@ class S3Store(ObjectStore):
         """200 stored, 412 taken, 409 somebody else is writing it right now. Only with ``over`` it replaces what is there."""
         name = self._name(key)
         condition = {} if over else {"IfNoneMatch": "*"}
+        what = {"Bucket": self.bucket, "Key": name, "Body": data, "ContentType": media_type, "Metadata": {_DIGEST: digest}}
         try:
-            self._client.put_object(
-                Bucket=self.bucket, Key=name, Body=data, ContentType=media_type, Metadata={_DIGEST: digest}, **condition
-            )
-        except (ClientError, BotoCoreError) as error:
+            within(limit_for(len(data), self.total_s), lambda: self._client.put_object(**what, **condition))
+        except (ClientError, BotoCoreError, TimeoutError) as error:
             status = _status(error)
             if status in (409, 412):
                 return status
             raise self._unavailable(key, error) from error
         return 200
 
-    def _call(self, key: str, call: Callable[[], T]) -> T | None:
-        """None where there is no such object."""
+    def _call(self, key: str, call: Callable[[], T], size: int = 0) -> T | None:
+        """None where there is no such object.
+
+        :param size: bytes that it moves
+        """
         try:
-            return call()
-        except (ClientError, BotoCoreError) as error:
+            return within(limit_for(size, self.total_s), call)
+        except (ClientError, BotoCoreError, TimeoutError) as error:
             if _status(error) == 404 and _code(error) != "NoSuchBucket":
                 return None
             raise self._unavailable(key, error) from error
 
-    def _unavailable(self, key: str, error: ClientError | BotoCoreError) -> StoreUnavailable:
+    def _unavailable(self, key: str, error: ClientError | BotoCoreError | TimeoutError) -> StoreUnavailable:
         hint = {
             "NoSuchBucket": f"; create the bucket {self.bucket} or set ATELIER_STORE_URL",
             "AccessDenied": "; check ATELIER_S3_ACCESS_KEY and ATELIER_S3_SECRET_KEY",
             "SignatureDoesNotMatch": "; check ATELIER_S3_SECRET_KEY",
             "InvalidAccessKeyId": "; check ATELIER_S3_ACCESS_KEY",
         }.get(_code(error), "")
-        return StoreUnavailable(f"s3://{self.bucket}/{self.prefix}{key} at {self.endpoint or 'AWS'}: {error}{hint}")
+        words = "it does not get done in time" if isinstance(error, TimeoutError) else f"{error}{hint}"
+        return StoreUnavailable(f"s3://{self.bucket}/{self.prefix}{key} at {self.endpoint or 'AWS'}: {words}")
 
 
 def s3_client(
@@ -151,9 +164,9 @@ def _config(timeout_s: float, own_endpoint: bool) -> Config:
     )
 
 
-def _status(error: ClientError | BotoCoreError) -> int:
+def _status(error: ClientError | BotoCoreError | TimeoutError) -> int:
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"]) if isinstance(error, ClientError) else 0
 
 
-def _code(error: ClientError | BotoCoreError) -> str:
+def _code(error: ClientError | BotoCoreError | TimeoutError) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""

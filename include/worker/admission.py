@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 from include.contracts.dispatch import BatchKey, ModelRef
 from include.contracts.errors import ReasonCode
@@ -11,7 +13,7 @@ from include.worker.assignment import Assignment, Work
 from include.worker.beginning import LeaseBeginner
 from include.worker.cache import ModelLoadError
 from include.worker.pipeline import Pipeline
-from include.worker.ports import ParityGate
+from include.worker.ports import ParityGate, UnwantedError
 from include.worker.render import Item, Render
 from include.worker.start_images import StartImageError
 from include.worker.storing import complete_if_whole
@@ -65,9 +67,10 @@ def _fail_strangers(assignment: Assignment) -> None:
 def _take_stored(assignment: Assignment, tools: Tools) -> None:
     """An earlier attempt may have stored images and died before it could say so."""
     for work in assignment.open:
-        for image in tools.results.existing(work.task):
-            work.take(image, "attempt")
-        complete_if_whole(assignment, work, tools)
+        with suppress(UnwantedError):
+            for image in tools.results.existing(work.task, partial(assignment.wants, work)):
+                work.take(image, "attempt")
+            complete_if_whole(assignment, work, tools)
 
 
 def _renders(assignment: Assignment, tools: Tools, pipeline: Pipeline) -> list[Render]:
@@ -75,13 +78,14 @@ def _renders(assignment: Assignment, tools: Tools, pipeline: Pipeline) -> list[R
     renders: list[Render] = []
     fresh: list[Item] = []
     for work in assignment.open:
-        _take_cached(assignment, work, tools, pipeline)
-        if work.closed or not _load_start(assignment, work, tools, beginner):
-            continue
-        resumed = _resumed(assignment, work, tools, beginner)
-        renders += resumed
-        begun = {item for render in resumed for item in render.items}
-        fresh += [item for item in work.missing if item not in begun]
+        with suppress(UnwantedError):
+            _take_cached(assignment, work, tools, pipeline)
+            if work.closed or not _load_start(assignment, work, tools, beginner):
+                continue
+            resumed = _resumed(assignment, work, tools, beginner)
+            renders += resumed
+            begun = {item for render in resumed for item in render.items}
+            fresh += [item for item in work.missing if item not in begun]
     size = _batch_size(assignment, tools, pipeline, len(fresh))
     chunks = [fresh[start : start + size] for start in range(0, len(fresh), size)]
     return renders + [Render(pipeline, chunk, beginner, device=tools.device) for chunk in chunks]
@@ -98,7 +102,8 @@ def _batch_size(assignment: Assignment, tools: Tools, pipeline: Pipeline, items:
 
 def _take_cached(assignment: Assignment, work: Work, tools: Tools, pipeline: Pipeline) -> None:
     for item in work.missing:
-        found = tools.ports.results.find(work.task, item.index, assignment.lease.model, pipeline)
+        find = partial(tools.ports.results.find, work.task, item.index, assignment.lease.model, pipeline)
+        found = tools.results.answered(find, partial(assignment.wants, work))
         if found is not None:
             work.take(found.image, found.cache)
             work.degraded = tuple(dict.fromkeys([*work.degraded, *found.degraded]))
@@ -108,7 +113,7 @@ def _take_cached(assignment: Assignment, work: Work, tools: Tools, pipeline: Pip
 def _load_start(assignment: Assignment, work: Work, tools: Tools, beginner: LeaseBeginner) -> bool:
     """Whether the request can begin; one whose image to start from is bad fails."""
     try:
-        beginner.load_start(tools.results.store, work.task)
+        tools.results.patiently(partial(beginner.load_start, tools.results.store, work.task), partial(assignment.wants, work))
     except StartImageError as error:
         assignment.fail(work, ReasonCode.INVALID_FIELD, str(error), retryable=False)
         return False
@@ -120,7 +125,8 @@ def _resumed(assignment: Assignment, work: Work, tools: Tools, beginner: LeaseBe
     pipeline = assignment.pipeline
     if assignment.lease.attempt == 1 or pipeline is None:
         return []
-    found = tools.parked.find(work.task, assignment.lease.model, pipeline)
+    find = partial(tools.parked.find, work.task, assignment.lease.model, pipeline)
+    found = tools.results.answered(find, partial(assignment.wants, work))
     missing = {item.index: item for item in work.missing}
     kept = [] if found is None else [position for position, index in enumerate(found.indices) if index in missing]
     if found is None or not kept:

@@ -85,6 +85,10 @@ class Assignment:
         cancelled = self.leases.revoked(self.lease.lease_id)
         return [work for request_id, work in self.work.items() if not work.closed and request_id not in cancelled]
 
+    def wants(self, work: Work) -> bool:
+        """Whether somebody still waits for that request of it."""
+        return work in self.open and not self.leases.expired(self.lease.lease_id)
+
     @property
     def wanted(self) -> bool:
         """Whether any of it is still to be rendered here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def worker(
-    worker_id: Annotated[str, typer.Option(help="Stable name, unique in the cell.")],
+    worker_id: Annotated[str, typer.Option(help="Stable name, unique in the cell; empty means HOSTNAME-DEVICE.")] = "",
     pool: Annotated[str, typer.Option(help="Pool whose leases it renders; empty means the setting worker_pool.")] = "",
     device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
     max_batch: Annotated[int, typer.Option(min=1, max=256, help="Requests in a micro-batch at most.")] = 4,
@@ -24,17 +25,20 @@ def worker(
     ] = "",
     credential_file: Annotated[Path | None, typer.Option(help="With --gateway: file that `atelier edge-key create` made.")] = None,
     ca_file: Annotated[Path | None, typer.Option(help="With --gateway: PEM certificates to trust instead of the system's.")] = None,
+    metrics: Annotated[str, typer.Option(help="HOST:PORT that gives its figures to Prometheus at /metrics; empty means none.")] = "",
 ) -> None:
     """Render the leases of a pool until SIGTERM."""
     from include.config import settings
     from include.worker.acceleration import BackendOptionError
     from include.worker.edge_client import CredentialRefusedError, EdgeConfigError
-    from include.worker.run import DeviceError, log_to_stderr, run_worker
+    from include.worker.metrics import MetricsError
+    from include.worker.run import DeviceError, TwinError, log_to_stderr, run_worker
     from include.worker.safety import SafetyConfigError
     from include.worker.service import WorkerOptions
 
     log_to_stderr()
     pool = pool or settings().worker_pool
+    worker_id = worker_id or default_id(device)
     _check_names(worker_id=worker_id, pool=pool)
     try:
         options = WorkerOptions(
@@ -45,12 +49,26 @@ def worker(
             threads=threads,
             backend=backend,
             drain_s=drain_s,
+            metrics=metrics,
             edge=_edge_access(gateway, credential_file, ca_file),
         )
         run_worker(settings(), options)
-    except (DeviceError, BackendOptionError, SafetyConfigError, EdgeConfigError, CredentialRefusedError) as error:
+    except (
+        DeviceError,
+        TwinError,
+        MetricsError,
+        BackendOptionError,
+        SafetyConfigError,
+        EdgeConfigError,
+        CredentialRefusedError,
+    ) as error:
         typer.echo(error, err=True)
         raise typer.Exit(2) from error
+
+
+def default_id(device: str) -> str:
+    """One worker a device is what a machine has most often."""
+    return f"{socket.gethostname()}-{device.replace(':', '-')}"
 
 
 def _check_names(**names: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import ssl
@@ -64,8 +65,19 @@ class EdgeClient:
 
     def call(self, method: str, path: str, **content: Any) -> httpx.Response:
         """Raises :class:`CredentialRefusedError` for a 401, :class:`httpx.HTTPError` without an answer; other answers are the caller's."""
-        answer = self.http.request(method, path, **content)
+        answer = self.open(method, path, **content)
+        try:
+            answer.read()
+        finally:
+            answer.close()
+        return answer
+
+    def open(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """As :meth:`call`, but what it answers is still to be read, and to be closed."""
+        answer = self.http.send(self.http.build_request(method, path, **content), stream=True)
         if answer.status_code == 401:
+            with contextlib.closing(answer):
+                answer.read()
             raise CredentialRefusedError(words_of(answer))
         return answer
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -19,7 +20,8 @@ from include.storage import (
     StoreRefusedError,
     StoreUnavailable,
 )
-from include.storage.base import check_key
+from include.storage.base import check_digest, check_key
+from include.storage.limits import TOTAL_S, limit_for, within
 from include.worker.edge_client import CredentialRefusedError, EdgeClient, words_of
 
 DIGEST = "X-Atelier-Sha256"
@@ -28,18 +30,19 @@ DIGEST = "X-Atelier-Sha256"
 class EdgeStore(ObjectStore):
     """What the worker may not read is missing, as far as it can tell; what it may not write raises :class:`StoreRefusedError`."""
 
-    def __init__(self, client: EdgeClient) -> None:
+    def __init__(self, client: EdgeClient, *, total_s: float = TOTAL_S) -> None:
         self.client = client
+        self.total_s = total_s  #: of a whole call, beside what moving its bytes takes
 
     def put_if_absent(self, key: str, data: bytes, media_type: str) -> PutResult:
-        answer = self._call("PUT", key, content=data, headers={"If-None-Match": "*", "Content-Type": media_type})
+        answer = self._put(key, data, media_type, once=True)
         if not answer.is_success:
             self._fail(key, answer)
         with self._of_the_gateway(key, answer):
             return PutResult(**answer.json())
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
-        answer = self._call("PUT", key, content=data, headers={"Content-Type": media_type})
+        answer = self._put(key, data, media_type)
         if not answer.is_success:
             self._fail(key, answer)
 
@@ -49,7 +52,9 @@ class EdgeStore(ObjectStore):
             raise ObjectMissingError(f"no object {self.url(key)}")
         if not answer.is_success:
             self._fail(key, answer)
-        return answer.content
+        with self._of_the_gateway(key, answer):
+            digest = answer.headers[DIGEST]
+        return check_digest(answer.content, digest, self.url(key))
 
     def head(self, key: str) -> ObjectInfo | None:
         answer = self._call("HEAD", key)
@@ -72,13 +77,23 @@ class EdgeStore(ObjectStore):
     def url(self, key: str) -> str:
         return f"{self.client.gateway}/v1/edge/objects/{quote(check_key(key))}"
 
-    def _call(self, method: str, key: str, **content: Any) -> httpx.Response:
-        try:
-            return self.client.call(method, f"objects/{quote(check_key(key))}", **content)
-        except (httpx.HTTPError, CredentialRefusedError) as error:
-            raise StoreUnavailable(f"{method} {self.url(key)}: {error or type(error).__name__}") from error
+    def _put(self, key: str, data: bytes, media_type: str, *, once: bool = False) -> httpx.Response:
+        headers = {"Content-Type": media_type, DIGEST: hashlib.sha256(data).hexdigest()}
+        return self._call("PUT", key, content=data, headers={"If-None-Match": "*", **headers} if once else headers)
 
-    @contextmanager
+    def _call(self, method: str, key: str, content: bytes = b"", **more: Any) -> httpx.Response:
+        path = f"objects/{quote(check_key(key))}"
+        try:
+            limit_s = limit_for(len(content), self.total_s)
+            answer = within(limit_s, lambda: self.client.open(method, path, content=content or None, **more))
+            with contextlib.closing(answer):
+                within(limit_for(_length(answer), self.total_s), answer.read)
+        except (httpx.HTTPError, CredentialRefusedError, TimeoutError) as error:
+            words = "it does not get done in time" if isinstance(error, TimeoutError) else error or type(error).__name__
+            raise StoreUnavailable(f"{method} {self.url(key)}: {words}") from error
+        return answer
+
+    @contextlib.contextmanager
     def _of_the_gateway(self, key: str, answer: httpx.Response) -> Iterator[None]:
         """A proxy's page with status 200 says nothing about the object."""
         try:
@@ -98,3 +113,9 @@ class EdgeStore(ObjectStore):
         if answer.status_code == 413:
             raise StoreError(words)
         raise StoreUnavailable(words)
+
+
+def _length(answer: httpx.Response) -> int:
+    """Bytes that are still to come, as far as the answer tells."""
+    said = answer.headers.get("Content-Length", "")
+    return int(said) if said.isdecimal() and answer.request.method != "HEAD" else 0

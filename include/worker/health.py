@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from include.worker.kept import write_whole
+
+log = logging.getLogger(__name__)
 
 
 def health_path(home: Path, worker_id: str) -> Path:
@@ -13,17 +19,23 @@ def health_path(home: Path, worker_id: str) -> Path:
 
 
 class HealthFile:
-    """One JSON object, replaced as a whole; removed when the worker ends in order."""
+    """One JSON object, replaced as a whole; removed when the worker ends in order. A disk that does not take it is told of once and is no
+    reason for the worker to end."""
 
     def __init__(self, path: Path, fixed: dict[str, Any]) -> None:
         self.path = path
         self.fixed = {**fixed, "pid": os.getpid()}
+        self._failed = False
 
     def write(self, **content: Any) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps({**self.fixed, **content}), encoding="utf-8")
-        part.replace(self.path)
+        try:
+            write_whole(self.path, json.dumps({**self.fixed, **content}))
+            self._failed = False
+        except OSError as error:
+            if not self._failed:
+                log.warning("%s can't be written, so `atelier status` sees an old state: %s", self.path, error)
+            self._failed = True
 
     def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)

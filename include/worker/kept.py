@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -16,3 +18,11 @@ def write_whole(path: Path, text: str) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Whether no other open file holds the lock; this one does from now on, until it is closed or its process ends."""
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False

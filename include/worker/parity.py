@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from include.contracts.dispatch import BatchKey, ModelRef
 from include.worker.kept import write_whole
 from include.worker.pipeline import Pipeline, RenderState
-from include.worker.ports import always
+from include.worker.ports import UnwantedError, always
 
 if TYPE_CHECKING:
     from models.backends.base import Tolerance
@@ -26,10 +26,6 @@ STEPS = 2
 GUIDANCE = 3.0
 #: Of different lengths, for padding to the longest is how items of a batch come to influence each other.
 PROMPTS = ("red heart", "a cat", "a small wooden house beside a river under a cloudy sky", "rocket", "pizza with olives", "blue")
-
-
-class UnwantedError(Exception):
-    """Nobody waits for the images that are being compared any more."""
 
 
 class Deviation(BaseModel):

@@ -21,6 +21,10 @@ def always() -> bool:
     return True
 
 
+class UnwantedError(Exception):
+    """Nobody waits for what is being done any more."""
+
+
 class ParityGate(Protocol):
     """Lets images render together only where a batch was seen to give what single renders give."""
 

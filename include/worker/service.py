@@ -21,6 +21,8 @@ from include.worker.golden import golden_check
 from include.worker.health import HealthFile, health_path
 from include.worker.leases import LeaseTable, Offer
 from include.worker.loop import RenderLoop
+from include.worker.memory import free_memory_mb
+from include.worker.metrics import exposition
 from include.worker.parked import ParkedRenders
 from include.worker.pipeline import Loader, load_torch
 from include.worker.ports import Ports
@@ -57,6 +59,7 @@ class WorkerOptions:
     drain_s: float = 20.0  #: what a running micro-batch may still take after a request to stop
     bounds: Bounds = field(default_factory=Bounds)  #: of how far a render may be put aside for a more urgent or much shorter one
     previews: bool = True  #: whether running requests show how they look to become
+    metrics: str = ""  #: HOST:PORT at which its figures are given out; empty: nowhere
     edge: EdgeAccess | None = None  #: the gateway through which everything goes; None: Kafka, MLflow and the store are reached themselves
 
 
@@ -210,6 +213,30 @@ class Worker:
             caches=self.caches.figures(),
             rendered=self.loop.completed,
         )
+
+    def metrics(self) -> str:
+        """Its figures as Prometheus reads them."""
+        options = self.options
+        return exposition(self.figures(), {"worker_id": options.worker_id, "pool": options.pool, "device": options.device})
+
+    def figures(self) -> dict[str, float]:
+        """By the names of :data:`include.worker.metrics.METRICS`."""
+        models, caches = self.cache.measured(), self.caches.figures()
+        return {
+            "models_loaded": models["models"],
+            "model_bytes": models["bytes"],
+            "model_hits_total": models["hits"],
+            "model_loads_total": models["loads"],
+            "model_load_seconds_total": models["load_s"],
+            "model_load_failures_total": models["failures"],
+            "model_evictions_total": models["evictions"],
+            **{f"{name}_total": count for name, count in caches.items()},
+            "requests_completed_total": self.loop.completed,
+            "leases_held": len(self.leases.held()),
+            "renders_parked": self.reporter.parked,
+            "free_memory_bytes": free_memory_mb(self.options.device) * 1e6,
+            "draining": self.reporter.draining,
+        }
 
     def _identity(self) -> Identity:
         return Identity(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from PIL.Image import Image
 
@@ -10,7 +11,7 @@ from include.contracts.errors import ReasonCode
 from include.storage import StoreError, StoreUnavailable
 from include.worker.assignment import Assignment, Work
 from include.worker.memory import is_out_of_memory
-from include.worker.ports import SafetyMode
+from include.worker.ports import SafetyMode, UnwantedError
 from include.worker.render import Item
 from include.worker.tools import Tools
 
@@ -20,7 +21,8 @@ MADE_HERE = {"prompt", "parked"}  #: caches that save a part of the work: the im
 
 
 def store_image(assignment: Assignment, item: Item, image: Image, tools: Tools) -> None:
-    """Check the image, store it, and complete its request with the last one. What goes wrong fails the request.
+    """Check the image, store it, and complete its request with the last one. What goes wrong fails the request; one that is cancelled
+    while the store is away ends at once, and its mates go on.
 
     Raises :class:`AbandonedError` where the store is away and the worker must not wait for it.
     """
@@ -34,7 +36,9 @@ def store_image(assignment: Assignment, item: Item, image: Image, tools: Tools) 
             words = f"image {item.index} shows {', '.join(flags)}, which this installation does not serve"
             assignment.fail(work, ReasonCode.UNSAFE_CONTENT, words, retryable=False)
             return
-        result, there_before = tools.results.put(item, image, assignment.lease.model, flags)
+        result, there_before = tools.results.put(item, image, assignment.lease.model, flags, partial(assignment.wants, work))
+    except UnwantedError:
+        assignment.lose_if_expired()
     except StoreUnavailable as error:
         assignment.check()
         assignment.fail_open(ReasonCode.STORE_FAILED, str(error), retryable=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import queue
@@ -15,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from include.worker.backends import Tuning
+from include.worker.kept import try_lock
 from include.worker.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
@@ -49,12 +49,16 @@ class Tuner:
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
             with suppress(queue.Empty):
-                self._tune(self._queue.get(timeout=0.5), stop)
+                tuning = self._queue.get(timeout=0.5)
+                try:
+                    self._tune(tuning, stop)
+                except OSError as error:  # a full disk, or no process to be had
+                    log.warning("backends of %s are not measured, torch-eager stays: %s", tuning.digest[:12], error)
 
     def _tune(self, tuning: Tuning, stop: threading.Event) -> None:
         tuning.folder.mkdir(parents=True, exist_ok=True)
         with (tuning.folder / LOCK).open("w") as lock:
-            while not _locked(lock.fileno()):
+            while not try_lock(lock.fileno()):
                 if stop.wait(0.5):
                     return
             done = Verdicts(tuning.folder).has(tuning.width, tuning.height, self.wanted) or self._measure(tuning, stop)
@@ -121,13 +125,6 @@ def _wait(process: subprocess.Popen[str], stop: threading.Event) -> int:
         waited += 0.5
     process.kill()
     return process.wait()
-
-
-def _locked(descriptor: int) -> bool:
-    with suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
 
 
 def _lowest() -> None:

@@ -7,7 +7,7 @@ The module itself stays what it is, with its weights, configuration and hooks; o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from models.backends.calls import Call, CallError
 log = logging.getLogger(__name__)
 
 EAGER = "torch-eager"
+MAX_FORMS = 256  #: of calls whose keys are remembered
 DENOISERS = ("network", "transformer", "unet")  #: names of the component that runs at every step
 
 #: The backend for calls of a signature, which is given by its key; None for eager.
@@ -63,6 +64,7 @@ class Attachment:
         self.failed: dict[str, str] = {}  #: by backend, what it raised
         self.last_call: Call | None = None
         self._eager = denoiser.forward
+        self._keys: dict[Hashable, str] = {}
         self._prepared: dict[str, Prepared] = {}
         self._opened: dict[str, tuple[str, Run | None]] = {}
         denoiser.forward = self  # type: ignore[method-assign]
@@ -100,7 +102,12 @@ class Attachment:
         return self.last_call
 
     def _opened_for(self, call: Call) -> tuple[str, Run | None]:
-        key = call.key
+        form = call.form
+        if form not in self._keys:
+            if len(self._keys) >= MAX_FORMS:
+                self._keys.clear()
+            self._keys[form] = call.key
+        key = self._keys[form]
         if key not in self._opened:
             self._opened[key] = self._open(call, key)
         return self._opened[key]

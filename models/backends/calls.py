@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,20 +33,19 @@ class Call:
     @classmethod
     def of(cls, denoiser: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """Raises :class:`CallError` for arguments other than tensors, numbers, strings, None, and lists and dicts of them."""
-        bound = _signature(type(denoiser)).bind(denoiser, *args, **kwargs).arguments
+        bound = _signature(type(denoiser).forward).bind(denoiser, *args, **kwargs).arguments
         bound.pop("self")
         return cls.of_arguments(dict(bound))
 
     @classmethod
     def of_arguments(cls, arguments: dict[str, Any]) -> Call:
-        pairs, spec = pytree.tree_flatten_with_path(arguments)
-        for path, leaf in pairs:
+        leaves, paths, spec = _leaves(arguments)
+        for path, leaf in zip(paths, leaves, strict=True):
             if not isinstance(leaf, (Tensor, *PLAIN)):
-                raise CallError(f"argument {pytree.keystr(path)} is a {type(leaf).__name__}; a graph takes tensors and plain values")
-        places = tuple(place for place, (_, leaf) in enumerate(pairs) if isinstance(leaf, Tensor))
-        constants = tuple(None if isinstance(leaf, Tensor) else leaf for _, leaf in pairs)
-        paths = tuple(pytree.keystr(pairs[place][0]) for place in places)
-        return cls(tuple(pairs[place][1] for place in places), paths, constants, places, spec)
+                raise CallError(f"argument {path} is a {type(leaf).__name__}; a graph takes tensors and plain values")
+        places = tuple(place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor))
+        constants = tuple(None if isinstance(leaf, Tensor) else leaf for leaf in leaves)
+        return cls(tuple(leaves[place] for place in places), tuple(paths[place] for place in places), constants, places, spec)
 
     @property
     def batch(self) -> int:
@@ -74,6 +74,12 @@ class Call:
     def key(self) -> str:
         return signature_key(self.signature)
 
+    @property
+    def form(self) -> Hashable:
+        """Calls of one form have one signature; comparing forms is quicker."""
+        tensors = tuple((tensor.shape, tensor.dtype, tensor.device.type) for tensor in self.tensors)
+        return self.spec, tensors, self.constants, tuple(map(type, self.constants)), self.places
+
     def arguments(self, tensors: Sequence[Tensor]) -> dict[str, Any]:
         """The call's arguments by name, with other tensors in the tensors' places."""
         leaves = list(self.constants)
@@ -91,12 +97,22 @@ def signature_key(signature: str) -> str:
     return hashlib.sha256(signature.encode()).hexdigest()[:16]
 
 
-_SIGNATURES: dict[type, inspect.Signature] = {}
+def _leaves(arguments: dict[str, Any]) -> tuple[Sequence[Any], tuple[str, ...], pytree.TreeSpec]:
+    """All leaves of the arguments, where each is, and how they are put together again."""
+    if any(isinstance(argument, (dict, list, tuple)) for argument in arguments.values()):
+        pairs, spec = pytree.tree_flatten_with_path(arguments)
+        return [leaf for _, leaf in pairs], tuple(pytree.keystr(path) for path, _ in pairs), spec
+    return list(arguments.values()), *_flat(tuple(arguments))
 
 
-def _signature(kind: type) -> inspect.Signature:
-    """Of the class's own ``forward``; reading it takes longer than the rest of a call's bookkeeping."""
-    found = _SIGNATURES.get(kind)
-    if found is None:
-        found = _SIGNATURES[kind] = inspect.signature(kind.forward)  # type: ignore[attr-defined]
-    return found
+@lru_cache(maxsize=64)
+def _flat(names: tuple[str, ...]) -> tuple[tuple[str, ...], pytree.TreeSpec]:
+    """Paths and structure of arguments that hold no others; a step of a small network takes only a few times as long as finding them."""
+    pairs, spec = pytree.tree_flatten_with_path(dict.fromkeys(names, 0))
+    return tuple(pytree.keystr(path) for path, _ in pairs), spec
+
+
+@lru_cache(maxsize=64)
+def _signature(forward: Callable[..., Any]) -> inspect.Signature:
+    """Of a class's own ``forward``; reading it takes longer than the rest of a call's bookkeeping."""
+    return inspect.signature(forward)

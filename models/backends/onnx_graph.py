@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -57,13 +58,24 @@ def graph_of(denoiser: nn.Module, call: Call, folder: Path) -> Path:
     return place / GRAPH
 
 
-def run_of(graph: Path, infer: Callable[[Sequence[Tensor]], Tensor]) -> Run:
-    """Runs calls by ``infer``, which takes a call's tensors and gives the graph's only output."""
-    layout = json.loads((graph.parent / LAYOUT).read_text(encoding="utf-8"))
-    kept: list[int] = layout["inputs"]
-    if layout["result"] == "tuple":
-        return lambda call: (infer([call.tensors[index] for index in kept]),)
-    return lambda call: infer([call.tensors[index] for index in kept])
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a call's tensors and a graph's inputs and output correspond."""
+
+    inputs: tuple[int, ...]  #: position among the call's tensors of each of the graph's inputs; the exporter leaves out what has no use
+    in_tuple: bool  #: whether the denoiser gives its result as a tuple of one
+
+
+def layout_of(graph: Path) -> Layout:
+    kept = json.loads((graph.parent / LAYOUT).read_text(encoding="utf-8"))
+    return Layout(inputs=tuple(kept["inputs"]), in_tuple=kept["result"] == "tuple")
+
+
+def run_of(layout: Layout, infer: Callable[[Sequence[Tensor]], Tensor]) -> Run:
+    """Runs calls by ``infer``, which takes the tensors of a graph's inputs and gives its only output."""
+    if layout.in_tuple:
+        return lambda call: (infer([call.tensors[index] for index in layout.inputs]),)
+    return lambda call: infer([call.tensors[index] for index in layout.inputs])
 
 
 def _publish(denoiser: nn.Module, call: Call, place: Path) -> None:

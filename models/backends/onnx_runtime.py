@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.backends.base import EXACT, REDUCED, Availability, Backend, BackendError, Prepared, Run, installed, on_cpu
 from models.backends.calls import Call
-from models.backends.onnx_graph import graph_of, run_of
+from models.backends.onnx_graph import graph_of, layout_of, run_of
 
 QUANTIZED = "int8.onnx"
 
@@ -61,7 +61,7 @@ class _Sessions(Prepared):
         def infer(tensors: Sequence[Tensor]) -> Tensor:
             return torch.from_numpy(session.run(None, dict(zip(names, map(_array, tensors), strict=True)))[0])
 
-        return run_of(graph, infer)
+        return run_of(layout_of(graph), infer)
 
 
 def _array(tensor: Tensor) -> object:

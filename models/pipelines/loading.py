@@ -7,12 +7,15 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline, FluxPipeline, StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from models.pipelines.adapters import AdaptablePipeline, NetworkLora, PipelineLora
 from models.pipelines.diffusers_families import Flux, StableDiffusion, StableDiffusion3, StableDiffusionXL
 from models.pipelines.diffusers_text_to_image import DiffusersTextToImage
+from models.pipelines.modules import load_module
 from models.pipelines.text_encoder import quiet
 from models.pipelines.text_to_image import UNSAFE_SUFFIXES, AtelierTextToImagePipeline, load_pipeline
 from models.schedulers.item_sampler import REMEMBERED
@@ -87,14 +90,22 @@ def load_text_to_image(directory: Path, device: str) -> AdaptablePipeline:
     _check(directory, index, components)
     dtype = torch.float32 if device == "cpu" else _stored_dtype(directory / renderer.network_name)
     with quiet():
-        pipe = loader.from_pretrained(
-            str(directory), local_files_only=True, use_safetensors=True, dtype=dtype, **dict.fromkeys(_named(index, LEFT_OUT))
-        )
-    for component in pipe.components.values():
-        if isinstance(component, torch.nn.Module):
-            component.eval().requires_grad_(False)
+        modules = _modules(directory, index, components, dtype)
+        pipe = loader.from_pretrained(str(directory), local_files_only=True, **modules, **dict.fromkeys(_named(index, LEFT_OUT)))
     pipe.to(device)
     return AdaptablePipeline(renderer(pipe), PipelineLora(pipe))
+
+
+def _modules(directory: Path, index: dict[str, Any], components: dict[str, Any], dtype: torch.dtype) -> dict[str, torch.nn.Module]:
+    """Those of the components that have weights, by name."""
+    found: dict[str, torch.nn.Module] = {}
+    for name in components:
+        library, kind = index.get(name) or ("", "")
+        if library == "transformers" and not name.startswith("tokenizer"):
+            found[name] = load_module(getattr(transformers, kind), directory / name, dtype=dtype)
+        elif library == "diffusers" and name != "scheduler":
+            found[name] = load_module(getattr(diffusers, kind), directory / name, torch_dtype=dtype)
+    return found
 
 
 def read_index(directory: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,6 +26,16 @@ class Conditioning:
 
     def __len__(self) -> int:
         return len(self.guidance)
+
+    @cached_property
+    def guided(self) -> bool:
+        """Whether any item wants guidance. Found out once, for every step asks."""
+        return bool((self.guidance > 1).any())
+
+    @cached_property
+    def both(self) -> TextEmbeddings:
+        """The positive texts and behind them the negative ones, as a guided step takes them."""
+        return TextEmbeddings.join([self.positive, self.negative])
 
     def select(self, kept: Tensor) -> Conditioning:
         return Conditioning(self.positive[kept], self.negative[kept], self.guidance[kept])

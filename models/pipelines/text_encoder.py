@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 from transformers import BertModel, BertTokenizerFast, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
+
+from models.pipelines.modules import load_module
 
 MAX_TOKENS = 128  #: what MiniLM was trained for; the rest of a longer text is ignored
 
@@ -46,10 +49,9 @@ def load_text_encoder(directory: Path | None = None) -> tuple[BertModel, PreTrai
 
 
 def load_encoder(directory: Path | None = None) -> BertModel:
-    source = str(directory or packaged_text_encoder())
     with quiet():  # the weights have a pooling layer that is left out on purpose, and loading would say so at length
-        encoder = BertModel.from_pretrained(source, local_files_only=True, use_safetensors=True, add_pooling_layer=False)
-    return encoder.eval().requires_grad_(False)
+        encoder = load_module(BertModel, directory or packaged_text_encoder(), add_pooling_layer=False)
+    return cast(BertModel, encoder)
 
 
 def load_tokenizer(directory: Path | None = None) -> PreTrainedTokenizerBase:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy
 import torch
@@ -18,6 +18,7 @@ from transformers import BertModel, PreTrainedTokenizerBase
 
 from include.contracts.requests import steps_run
 from models.networks.hourglass_transformer import HourglassTransformer2DModel
+from models.pipelines.modules import load_module
 from models.pipelines.render_state import Conditioning, RenderState, restore_state
 from models.pipelines.text_encoder import TextEmbeddings, encode_text, load_encoder, load_text_encoder, load_tokenizer, quiet
 
@@ -89,8 +90,9 @@ class AtelierTextToImagePipeline(DiffusionPipeline):
         self, positive: Sequence[Mapping[str, Tensor]], negative: Sequence[Mapping[str, Tensor]], guidance: Sequence[float]
     ) -> Conditioning:
         """Conditioning of the items from what :meth:`embed` gave for their texts."""
-        texts = [TextEmbeddings.join([TextEmbeddings(**embedding).to(self.device) for embedding in side]) for side in (positive, negative)]
-        return Conditioning(texts[0], texts[1], torch.tensor(guidance, dtype=torch.float32, device=self.device))
+        device = self.device  # looks through all modules
+        texts = [TextEmbeddings.join([TextEmbeddings(**embedding).to(device) for embedding in side]) for side in (positive, negative)]
+        return Conditioning(texts[0], texts[1], torch.tensor(guidance, dtype=torch.float32, device=device))
 
     def prepare(
         self,
@@ -158,15 +160,14 @@ class AtelierTextToImagePipeline(DiffusionPipeline):
 
     def _guided_velocity(self, latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
         """Classifier-free guidance (Ho and Salimans 2022) with a scale and a noise level for each item."""
-        if not (conditioning.guidance > 1).any():
+        if not conditioning.guided:
             return self._velocity(latents, sigma, conditioning.positive)
-        both = TextEmbeddings.join([conditioning.positive, conditioning.negative])
-        positive, negative = self._velocity(torch.cat([latents, latents]), torch.cat([sigma, sigma]), both).chunk(2)
+        positive, negative = self._velocity(torch.cat([latents, latents]), torch.cat([sigma, sigma]), conditioning.both).chunk(2)
         scale = conditioning.guidance[:, None, None, None]
         return torch.where(scale > 1, negative + scale * (positive - negative), positive)
 
     def _velocity(self, latents: Tensor, sigma: Tensor, text: TextEmbeddings) -> Tensor:
-        dtype = self.network.dtype
+        dtype = self.network.outer_position.dtype  # the property of that name looks through all modules
         timestep = (1000 * sigma).float().to(latents.device)
         text = text.to(dtype)
         return self.network(latents.to(dtype), timestep, text.tokens, text.mask, text.pooled).float()
@@ -215,8 +216,9 @@ def _noised(images: Sequence[Image.Image], noise: Tensor, sigma: Tensor) -> Tens
 
 
 def _images(latents: Tensor) -> list[Image.Image]:
-    pixels = ((latents.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(image) for image in pixels]
+    values = latents.float().nan_to_num(-1.0).clamp(-1, 1).permute(0, 2, 3, 1).cpu().numpy()
+    # Not torch's round, which wakes all of torch's threads for a few thousand values.
+    return [Image.fromarray(image) for image in numpy.rint((values + 1) * 127.5).astype(numpy.uint8)]
 
 
 def assemble(
@@ -244,12 +246,13 @@ def load_pipeline(directory: Path | str, dtype: torch.dtype = torch.float32, dev
     """
     directory = Path(directory)
     check_pipeline_directory(directory)
-    network = HourglassTransformer2DModel.from_pretrained(
-        str(directory), subfolder="network", use_safetensors=True, local_files_only=True, torch_dtype=dtype, low_cpu_mem_usage=False
+    network = cast(
+        HourglassTransformer2DModel,
+        load_module(HourglassTransformer2DModel, directory / "network", torch_dtype=dtype, low_cpu_mem_usage=False),
     )
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(str(directory), subfolder="scheduler", local_files_only=True)
     text_encoder, tokenizer = load_encoder(directory / "text_encoder"), load_tokenizer(directory / "tokenizer")
-    pipeline = AtelierTextToImagePipeline(network.eval(), scheduler, text_encoder, tokenizer)
+    pipeline = AtelierTextToImagePipeline(network, scheduler, text_encoder, tokenizer)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

@@ -78,7 +78,7 @@ def swapped(image: Image.Image) -> Image.Image:
 
 def ours(images: list[Image.Image], copies: list[Image.Image]) -> Pairs:
     pictures = stacked([fingerprint(image) for image in (*images, *copies)])
-    return {(one, other - len(images)) for one, other in find_pairs(pictures, since=len(images)) if one < len(images)}
+    return {(one, other - len(images)) for one, other in find_pairs(pictures, np.arange(len(images), len(pictures))) if one < len(images)}
 
 
 class Peer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from include.config import Settings
 from include.gateway import errors
 from include.gateway.edge import objects, session
 from include.storage import ObjectStore, open_store
+from include.storage.s3 import S3Store
 from include.worker.edge_client import EdgeAccess, EdgeClient
 from include.worker.edge_store import EdgeStore
 from tests.support.http_server import serving
@@ -63,8 +65,16 @@ def listing_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore
 
 
 def _open(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    settings = Settings(_env_file=None, home=tmp_path)
-    if request.param == "s3":
-        server: S3Server = request.getfixturevalue("s3_server")
-        settings = server.settings(settings, prefix=f"test-{uuid.uuid4().hex[:8]}")
-    return open_store(settings)
+    if request.param == "directory":
+        return open_store(Settings(_env_file=None, home=tmp_path))
+    store: S3Store = copy.copy(request.getfixturevalue("bucket"))
+    store.prefix = f"test-{uuid.uuid4().hex[:8]}/"
+    return store
+
+
+@pytest.fixture(scope="session")
+def bucket(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> S3Store:
+    """All of the server's bucket: boto3 takes longer to make a client than a test takes."""
+    store = open_store(s3_server.settings(Settings(_env_file=None, home=tmp_path_factory.mktemp("home"))))
+    assert isinstance(store, S3Store)
+    return store

@@ -100,8 +100,9 @@ class S3Server:
 
     def upload(self, folder: Path, prefix: str) -> str:
         """Copies a folder's files; where they are."""
+        client = self.client()  # making one takes longer than an upload
         for path in sorted(folder.iterdir()):
-            self.client().upload_file(str(path), BUCKET, f"{prefix}/{path.name}")
+            client.upload_file(str(path), BUCKET, f"{prefix}/{path.name}")
         return f"s3://{BUCKET}/{prefix}"
 
     def client(self):

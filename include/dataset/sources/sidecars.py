@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,16 @@ class Annotation:
     license: str = ""
     author: str = ""
     source: str = ""
+
+    @classmethod
+    def of(cls, plain: Sequence[Any]) -> Annotation:
+        """Of what :meth:`plain` gave."""
+        captions, license, author, source = plain
+        return cls(captions=tuple(captions), license=license, author=author, source=source)
+
+    def plain(self) -> list[Any]:
+        """As JSON holds it."""
+        return [list(self.captions), self.license, self.author, self.source]
 
     def over(self, other: Annotation) -> Annotation:
         """This one's captions first, then the other's; of the rest what this one says, else what the other says."""
@@ -117,7 +127,3 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 def _first(content: Mapping[str, Any], names: Iterable[str]) -> str:
     return next((str(content[name]).strip() for name in names if content.get(name) not in (None, "")), "")
-
-
-def with_defaults(annotation: Annotation, *, license: str, author: str) -> Annotation:
-    return replace(annotation, license=annotation.license or license, author=annotation.author or author)

@@ -7,6 +7,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from include.dataset.sources import sidecars
 from include.dataset.sources.base import SourceItem
@@ -23,29 +24,37 @@ class _Sample:
     annotation: Annotation = field(default_factory=Annotation)
 
 
-def members_of(entry: Entry, license: str, author: str) -> Iterator[SourceItem]:
-    """The tar's images. Nothing is extracted: an item says where in the tar its bytes are.
+def members_of(entry: Entry) -> list[Any]:
+    """The tar's images, each as name, offset, length and what is said about it, as :func:`items_of` takes them. Nothing is extracted.
 
     Raises :class:`ValueError` that names the tar where it is broken.
     """
     names: Counter[str] = Counter()
+    members = []
     for sample in _samples(entry):
-        said = sidecars.with_defaults(sample.annotation, license=license, author=author)
         for member in sample.images:
             names[member.name] += 1
             # A tar may hold several members of one name; each is a sample of its own.
             name = member.name if names[member.name] == 1 else f"{member.name}#{names[member.name]}"
-            yield SourceItem(
-                key=f"{entry.key}/{name}",
-                path=entry.path,
-                captions=said.captions,
-                license=said.license,
-                author=said.author,
-                source=said.source or f"{entry.key}/{name}",
-                offset=member.offset_data,
-                length=member.size,
-                stamp=entry.stamp,
-            )
+            members.append([name, member.offset_data, member.size, sample.annotation.plain()])
+    return members
+
+
+def items_of(entry: Entry, members: list[Any], license: str, author: str) -> Iterator[SourceItem]:
+    """An item says where in the tar its bytes are."""
+    for name, offset, length, plain in members:
+        said = Annotation.of(plain)
+        yield SourceItem(
+            key=f"{entry.key}/{name}",
+            path=entry.path,
+            captions=said.captions,
+            license=said.license or license,
+            author=said.author or author,
+            source=said.source or f"{entry.key}/{name}",
+            offset=offset,
+            length=length,
+            stamp=entry.stamp,
+        )
 
 
 def _samples(entry: Entry) -> Iterator[_Sample]:

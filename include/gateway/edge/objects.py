@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
@@ -23,6 +24,10 @@ DIGEST = "X-Atelier-Sha256"
 
 router = APIRouter(prefix="/objects")
 _uploads = asyncio.Semaphore(UPLOADS)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 async def _ask(call: Any, *arguments: Any) -> Any:
@@ -54,14 +59,20 @@ async def head_object(key: str, rights: Granted, store: Store) -> Response:
 @router.get("/{key:path}")
 async def get_object(key: str, rights: Granted, store: Store) -> Response:
     data: bytes = await _ask(store.get, await _readable(key, rights))
-    return Response(data, media_type="application/octet-stream")
+    return Response(data, media_type="application/octet-stream", headers={DIGEST: await run_in_threadpool(_digest, data)})
 
 
 @router.put("/{key:path}")
 async def put_object(
-    key: str, request: Request, rights: Granted, store: Store, if_none_match: Annotated[str | None, Header()] = None
+    key: str,
+    request: Request,
+    rights: Granted,
+    store: Store,
+    if_none_match: Annotated[str | None, Header()] = None,
+    x_atelier_sha256: Annotated[str | None, Header()] = None,
 ) -> JSONResponse:
-    """With ``If-None-Match: *``, unless the key is taken; without, in place of what is there, where the key allows that."""
+    """With ``If-None-Match: *``, unless the key is taken; without, in place of what is there, where the key allows that. Where it says
+    what digest the bytes have, others are not stored."""
     await _ask(check_key, key)
     once = if_none_match == "*"
     media_type = rights.creates(key) if once else rights.replaces(key)
@@ -70,6 +81,8 @@ async def put_object(
         raise forbidden(f"{key}: can't be {how} by this worker; it is of no lease that it holds now, or is not of that kind", "key")
     async with _uploads:
         data = await read_body(request, MAX_OBJECT_BYTES)
+        if x_atelier_sha256 is not None and await run_in_threadpool(_digest, data) != x_atelier_sha256:
+            raise ApiError(400, ReasonCode.INVALID_FIELD, f"{key}: the bytes were changed on their way; send them again", field="key")
         if not looks_like(data, media_type):
             raise ApiError(422, ReasonCode.INVALID_FIELD, f"{key}: the bytes are not {media_type}", field="key")
         if not once:

@@ -21,10 +21,9 @@ from include.lifecycle.versions import PROMOTION_TAG, ROLLBACK_TAG, facts_of
 from include.registry.aliases import CHAMPION
 from include.registry.client import ModelVersion, RegisteredModel, RegistryClient
 from include.registry.ledger import AliasLedger
-from include.registry.tags import DATASET_DIGEST, DIGEST
+from include.registry.tags import DATASET_DIGEST, DATASET_VERSION, DIGEST
 from models.training.samples import read_manifest
 
-DATASET_VERSION = "atelier.dataset_version"
 PARENTS = ("atelier.parent", "atelier.compressed_from")  #: tags that name, as MODEL/VERSION, what a version was made from
 JOB_RUNS = "its job is running"  #: why a run's directory stays
 Key = tuple[str, str]  #: model and version

@@ -52,7 +52,8 @@ class DatasetKeeper(Keeper):
 
 
 class PreparationKeeper(Keeper):
-    """Work files of preparations, unfinished versions, cached chunks that no version has, and cached images."""
+    """Work files of preparations, unfinished versions, cached chunks that no version has, cached images, and what is remembered of
+    near copies and of listings."""
 
     kind = "preparation file"
 
@@ -67,16 +68,16 @@ class PreparationKeeper(Keeper):
         path, limits = self.root / name, self.context.limits
         if not path.exists():
             return None
-        if path.suffix == ".parquet":
-            chunk = path.stat()
-            needed = "a version has it" if chunk.st_nlink > 1 else ""
-            return judged(limits, self.kind, name, chunk.st_size, age_of(path), limits.cache_days, needed)
+        if path.is_file():
+            found = path.stat()
+            needed = "a version has it" if found.st_nlink > 1 else ""
+            return judged(limits, self.kind, name, found.st_size, age_of(path), limits.cache_days, needed)
         limit = limits.cache_days if path.parent.name == "images" else limits.leftover_days
         return judged(limits, self.kind, name, size_of(path), age_of(path), limit)
 
     def remove(self, item: Item) -> None:
         path = self.root / item.name
-        if path.suffix == ".parquet":
+        if path.is_file():
             # The facts go first: a chunk without them is made again, facts without a chunk would be believed.
             path.with_suffix(".json").unlink(missing_ok=True)
             path.unlink(missing_ok=True)
@@ -87,5 +88,7 @@ class PreparationKeeper(Keeper):
         yield from sorted((self.root / ".work").glob("*"))
         yield from sorted((self.root / ".cache" / "images").glob("*"))
         yield from sorted((self.root / ".cache" / "chunks").glob("[!.]*.parquet"))
+        for memory in ("near/[!.]*.npz", "listings/[!.]*.json"):
+            yield from sorted((self.root / ".cache").glob(memory))
         # A version is written under a hidden name that begins with its own.
         yield from sorted(path for path in self.root.glob(".*-*.*") if path.is_dir() and not path.name.startswith(GONE))

@@ -13,6 +13,7 @@ import yaml
 from include.config import Settings
 from include.lifecycle.airflow_api import AirflowApi, DagRun
 from include.platform.airflow import airflow_services, credentials
+from tests.support.s3 import S3Server
 from tests.support.services import running
 from tests.support.waiting import wait_for
 
@@ -30,7 +31,7 @@ TINY: dict[str, Any] = {
     "sample_prompts": ["red heart", "pizza"],
     "sample_steps": 2,
 }
-LONG = {**TINY, "max_steps": 300, "log_every": 5, "checkpoint_every": 10}
+LONG = {**TINY, "max_steps": 120, "log_every": 5, "checkpoint_every": 10}
 DATASET = {"limit": 60, "shard_size": 30, "validation": 0.3, "size": 32}
 TRAINING = {"init": "scratch", "config": "tiny"}
 EVALUATION = {"prompts": 8, "steps": 2, "threads": 1}
@@ -44,17 +45,19 @@ class Lifecycle:
     settings: Settings
 
     def run(self, dag_id: str, **conf: Any) -> DagRun:
-        return self.api.wait(dag_id, self.api.trigger(dag_id, conf).run_id, timeout_s=240)
+        return self.api.wait(dag_id, self.api.trigger(dag_id, conf).run_id, timeout_s=240, poll_s=0.3)
 
     def result(self, run: DagRun, task_id: str) -> Any:
         return self.api.xcom(run.dag_id, run.run_id, task_id)
 
 
 @pytest.fixture(scope="package")
-def airflow(service_settings: Settings) -> Iterator[Settings]:
+def airflow(service_settings: Settings, s3_server: S3Server) -> Iterator[Settings]:
     """All four processes of Airflow over this repository's DAGs. They are never idle, so they end with this folder's tests."""
-    with running(service_settings, *airflow_services(service_settings)):
-        yield service_settings
+    reached = {name: value for name, value in s3_server.settings(service_settings) if name.startswith("s3_")}
+    settings = service_settings.model_copy(update=reached)
+    with running(settings, *airflow_services(settings)):
+        yield settings
 
 
 @pytest.fixture(scope="package")

@@ -14,7 +14,10 @@ import psutil
 from include.lifecycle import jobs
 from include.lifecycle.airflow_api import TaskRun
 from include.lifecycle.training import run_directory
-from tests.integration.airflow.conftest import Lifecycle
+from include.registry.client import RegistryClient
+from include.registry.tags import DATASET_AT
+from tests.integration.airflow.conftest import LONG, Lifecycle
+from tests.support.s3 import S3Server
 from tests.support.waiting import wait_for
 
 
@@ -45,8 +48,12 @@ def trainers(directory: Path) -> list[int]:
     return found
 
 
-def test_killed_task_joins_the_trainer_and_killed_trainer_resumes(lifecycle: Lifecycle, dataset: dict[str, Any]) -> None:
-    conf = {"dataset_version": dataset["version"], "init": "scratch", "config": "long"}
+def test_killed_task_joins_the_trainer_and_killed_trainer_resumes(
+    lifecycle: Lifecycle, dataset: dict[str, Any], s3_server: S3Server
+) -> None:
+    """On a dataset version in a bucket, which the trainer streams from there."""
+    address = s3_server.upload(Path(dataset["manifest"]).parent, f"datasets/{dataset['version']}")
+    conf = {"dataset_version": address, "init": "scratch", "config": "long"}
     run_id = lifecycle.api.trigger("train_model", conf).run_id
     directory = run_directory(lifecycle.settings, run_id)
     wait_for(lambda: steps_done(directory) >= 20, 120, "the trainer to be under way")
@@ -68,7 +75,12 @@ def test_killed_task_joins_the_trainer_and_killed_trainer_resumes(lifecycle: Lif
     assert log.count("starting from random weights") == 1
     resumed = re.search(r"resumed at step (\d+)", log)
     assert resumed and 10 <= int(resumed[1]) <= reached + 50
-    assert json.loads((directory / "training.json").read_text())["steps"] == 300
+    trained = json.loads((directory / "training.json").read_text())
+    assert (trained["steps"], trained["dataset_digest"]) == (LONG["max_steps"], dataset["digest"])
+    assert f"{address}/manifest.json" in json.loads((directory / "job.json").read_text())["command"]
+    version = lifecycle.api.xcom("train_model", run_id, "register")["version"]
+    with RegistryClient(lifecycle.settings.mlflow) as client:
+        assert client.version(lifecycle.settings.model_name, version).tags[DATASET_AT] == address
 
 
 def test_a_cancelled_run_stops_its_trainer(lifecycle: Lifecycle, dataset: dict[str, Any]) -> None:

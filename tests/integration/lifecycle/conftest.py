@@ -14,14 +14,17 @@ import pytest
 
 from include.config import Settings
 from include.lifecycle.datasets import dataset_root
+from include.lifecycle.maintenance import topics as maintenance_topics
 from include.lifecycle.maintenance.limits import Limits
 from include.lifecycle.tracking import KEY, client_of
+from include.platform.kafka import existing_topics
 from include.registry.aliases import set_alias
 from include.registry.client import RegistryClient
 from tests.support.registry import register
 from tests.support.tiny_dataset import write_tiny_dataset
 
 DAY_S = 86_400.0
+NO_BROKER = "127.0.0.1:1"
 #: Everything goes that nobody needs, but artifacts: other tests share the MLflow server.
 STRICT = Limits(
     grace_days=0, dataset_days=0, keep_datasets=0, checkpoint_days=0, run_days=0, artifact_days=None, version_days=0,
@@ -76,13 +79,24 @@ def aged(path: Path, days: float) -> None:
         os.utime(one, (then, then))
 
 
+@pytest.fixture(autouse=True)
+def quick_without_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client waits seconds for a broker that is not there, which every plan and every removal here would do."""
+
+    def asked(settings: Settings) -> set[str]:
+        return existing_topics(settings, timeout_s=0.05 if settings.bootstrap == NO_BROKER else 3.0)
+
+    monkeypatch.setattr(maintenance_topics, "existing_topics", asked)
+
+
 @pytest.fixture
 def installation(tmp_path: Path, mlflow_server: str) -> Iterator[Installation]:
-    """Afterwards no alias of its model is left, which would keep equally named datasets of the next one."""
+    """Its model is gone afterwards: it would keep equally named datasets of the next one, whose plans would look at it too."""
     # No broker is asked for: the plan says so and goes on.
-    settings = Settings(_env_file=None, home=tmp_path / "home", mlflow_uri=mlflow_server, kafka_bootstrap="127.0.0.1:1")
+    settings = Settings(_env_file=None, home=tmp_path / "home", mlflow_uri=mlflow_server, kafka_bootstrap=NO_BROKER)
     made = Installation(settings=settings)
     yield made
     with RegistryClient(mlflow_server) as client:
-        for alias in next((model.aliases for model in client.models() if model.name == made.model), {}):
-            client.delete_alias(made.model, alias)
+        there = made.model in {model.name for model in client.models()}
+    if there:
+        client_of(settings).delete_registered_model(made.model)

@@ -312,14 +312,20 @@ def test_archive_days_and_caches_go_by_age(installation: Installation) -> None:
     used = free.with_name("used.parquet")
     used.write_bytes(b"x")
     os.link(used, home / "datasets" / "version.parquet")
+    for name in ("near/pictures-2.npz", "listings/0.json"):
+        memory = home / "datasets" / ".cache" / name
+        memory.parent.mkdir()
+        memory.write_bytes(b"x")
     for name in ("archive/events/day=2026-01-01", "archive/events/day=2026-01-02", "cache", "encoded", "compression", "datasets"):
         aged(home / name, 100)
     plan = planned(installation, STRICT.model_copy(update={"archive_days": 30.0, "cache_days": 30.0}))
     assert going(plan, "archive day") == {"events/day=2026-01-01"}
     assert going(plan, "cached model") == {"a" * 64} and going(plan, "encoded cache") == {"text-1"}
     assert going(plan, "compressed variants") == {"b" * 64}
-    assert going(plan, "preparation file") == {".cache/chunks/free.parquet"}
+    forgotten = {".cache/near/pictures-2.npz", ".cache/listings/0.json"}
+    assert going(plan, "preparation file") == {".cache/chunks/free.parquet"} | forgotten
     removed(installation, plan)
+    assert not any((home / "datasets" / name).exists() for name in forgotten)
     assert used.exists() and not free.exists()
     assert not (home / "archive" / "events" / "day=2026-01-01").exists()
 

@@ -56,7 +56,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
 
 def test_the_lifecycle_is_complete() -> None:
     assert {"prepare_dataset", "train_model", "evaluate_model", "promote_model", "rollback_model", "maintain_platform"} <= set(DAG_IDS)
-    assert "compress_model" in DAG_IDS
+    assert {"compress_model", "remove_author"} <= set(DAG_IDS)
 
 
 @pytest.mark.parametrize("dag_id", DAG_IDS)

@@ -57,7 +57,7 @@ def test_a_bad_file_names_the_field(path: Path, text: str, words: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RulesError, match=r"nowhere\.yaml"):
+    with pytest.raises(RulesError, match=r"nowhere\.yaml: No such file or directory; docs/components/autoscale\.md has an example"):
         RulesFile(tmp_path / "nowhere.yaml")
 
 

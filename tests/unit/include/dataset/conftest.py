@@ -3,19 +3,16 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from include.config import Settings
-from include.dataset import trees
 from include.dataset.config import DatasetConfig
 from include.dataset.shards import plan_shards, prepare_shard
 from include.dataset.versions import DatasetVersion, publish_version
-from tests.support.s3 import S3Server
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"><rect width="10" height="5" fill="#f00"/></svg>'
 
@@ -44,16 +41,6 @@ def picture(seed: int, width: int = 40, height: int = 20) -> Image.Image:
 
 def publish(config: DatasetConfig, root: Path) -> DatasetVersion:
     return publish_version([prepare_shard(plan) for plan in reversed(plan_shards(config, root))], root)
-
-
-@pytest.fixture
-def platform_settings(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Settings]:
-    """Of a platform whose bucket is the test's."""
-    made = s3_server.settings(Settings(_env_file=None, home=tmp_path))
-    monkeypatch.setattr(trees, "settings", lambda: made)
-    trees._client.cache_clear()
-    yield made
-    trees._client.cache_clear()
 
 
 @pytest.fixture

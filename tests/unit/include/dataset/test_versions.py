@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from include.dataset.authors import exclude_author
 from include.dataset.config import DatasetConfig
 from include.dataset.loader import load_split, read_manifest
 from include.dataset.shards import plan_shards, prepare_shard
 from include.dataset.splits import split_of
 from include.dataset.versions import publish_version
-from tests.unit.include.dataset.conftest import publish
+from tests.unit.include.dataset.conftest import picture, png_header, publish
 
 Config = Callable[..., DatasetConfig]
 
@@ -65,7 +68,48 @@ def test_rejects_are_in_quarantine_and_in_the_report(config: Config, folder: Pat
     assert [(row["key"], row["stage"], row["reason"]) for row in quarantine] == [("4.png", "read", "the file is empty")]
     report = Path(version.report).read_text()
     assert "read: the file is empty" in report
-    assert "data:image/png;base64," in report
+    assert "data:image/jpeg;base64," in report
+
+
+def test_whatever_a_file_falls_out_by_it_is_a_sample_or_in_quarantine_with_stage_and_reason(
+    config: Config, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "metadata.jsonl").write_text(
+        "".join(
+            json.dumps(row) + "\n"
+            for row in (
+                {"file_name": "gone.png"},
+                {"file_name": "5.png", "author": "Ann"},
+                {"file_name": "6.png", "license": "all rights reserved"},
+            )
+        )
+    )
+    (folder / "1.png").write_bytes(b"")
+    (folder / "2.png").write_bytes(b"no image")
+    (folder / "3.png").write_bytes(png_header(40, 40))
+    (folder / "4.txt").unlink()
+    Image.new("RGB", (16, 16), "red").save(folder / "7.png")
+    shutil.copy(folder / "8.png", folder / "8b.png")
+    picture(9, 80, 40).save(folder / "9b.jpg", quality=80)
+    for copy in ("8b", "9b"):
+        (folder / f"{copy}.txt").write_text("a copy")
+    exclude_author(tmp_path, "Ann")
+    version = publish(config(size=32, license="CC0", licenses=("CC0",), min_entropy=1, validation=0), tmp_path)
+    quarantine = pq.read_table(Path(version.manifest).with_name("quarantine.parquet")).to_pylist()
+    assert {row["key"]: row["stage"] for row in quarantine} == {
+        "gone.png": "list",
+        "1.png": "read",
+        "2.png": "header",
+        "3.png": "decode",
+        "4.png": "caption",
+        "5.png": "author",
+        "6.png": "license",
+        "7.png": "filter",
+        "8b.png": "duplicate",
+        "9b.jpg": "duplicate",
+    }
+    assert all(row["reason"] and row["path"] for row in quarantine)
+    assert load_split(version.manifest, "train").keys == ["0.png", "8.png", "9.png"]
 
 
 def test_captions_can_not_break_out_of_the_report(config: Config, tmp_path: Path) -> None:

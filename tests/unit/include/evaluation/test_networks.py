@@ -1,4 +1,4 @@
-"""The shipped network and a CLIP behind the same ports."""
+"""The shipped network, a CLIP and an Inception behind the same ports."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from include.evaluation.agreement import prompt_agreement
 from include.evaluation.networks import load_network
+from models.networks.inception import InceptionV3
 from models.training.contrastive import EVALUATOR
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
@@ -35,7 +37,19 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(params=["shipped", "clip"])
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An Inception v3 with random weights, as timm publishes it."""
+    directory = tmp_path_factory.mktemp("inception")
+    torch.manual_seed(0)
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in InceptionV3().state_dict().items()}
+    save_file({**weights, "fc.weight": torch.zeros(1000, 2048), "AuxLogits.fc.bias": torch.zeros(1000)}, directory / "model.safetensors")
+    told = {"architecture": "inception_v3", "pretrained_cfg": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}}
+    (directory / "config.json").write_text(json.dumps(told))
+    return directory
+
+
+@pytest.fixture(params=["shipped", "clip", "inception"])
 def directory(request: pytest.FixtureRequest) -> str:
     return "" if request.param == "shipped" else str(request.getfixturevalue("clip"))
 
@@ -58,6 +72,20 @@ def test_similarity_is_of_each_image_with_its_own_caption(directory: str) -> Non
 def test_each_network_has_a_name_of_its_own(clip: Path) -> None:
     assert load_network().name.startswith("two-tower-")
     assert load_network(str(clip)).name.startswith("clip-")
+
+
+def test_an_inception_leaves_agreement_to_the_shipped_network(inception: Path) -> None:
+    network = load_network(str(inception))
+    assert network.name.startswith("inception-v3-")
+    assert network.agreement_name == load_network().name
+    assert network.features(IMAGES[:1]).shape == (1, 2048)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path, inception: Path) -> None:
+    save_file({"stem.weight": torch.zeros(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text((inception / "config.json").read_text())
+    with pytest.raises(ValueError, match="holds no Inception v3"):
+        load_network(str(tmp_path))
 
 
 def test_agreement_lies_beside_its_reference_values(directory: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from PIL import Image
 from include.config import Settings
 from include.dataset.shards import prepare_shard
 from include.dataset.versions import DatasetVersion
-from include.lifecycle.datasets import dataset_root, resolve, versions
+from include.lifecycle.datasets import dataset_of, dataset_root, resolve, version_at, versions
 from include.lifecycle.preparation import dataset_config, plan, publish
+from include.registry.tags import DATASET_AT, DATASET_VERSION
+from models.training.samples import load_split
+from tests.support.s3 import BUCKET, S3Server
 
 
 def folder(path: Path, colours: list[str]) -> Path:
@@ -85,3 +89,67 @@ def test_a_form_that_makes_no_sense_names_the_field(params: dict[str, Any], mess
 
 def test_a_form_may_have_more_fields_than_the_dataset(tmp_path: Path) -> None:
     assert dataset_config({"source": "openmoji", "path": "", "then_train": True}).path is None
+
+
+@pytest.fixture
+def elsewhere(settings: Settings, s3_server: S3Server, platform_settings: Settings, tmp_path: Path) -> tuple[str, DatasetVersion]:
+    """A version of another installation in a bucket: its address and what it is."""
+    version = published(settings.model_copy(update={"home": tmp_path / "other"}), folder(tmp_path / "one", ["red", "blue"]))
+    return s3_server.upload(Path(version.manifest).parent, f"datasets/{tmp_path.name}/{version.version}"), version
+
+
+def test_a_version_in_a_bucket_is_found_at_its_address(elsewhere: tuple[str, DatasetVersion]) -> None:
+    address, version = elsewhere
+    for place in (address, f"{address}/", f"{address}/manifest.json"):
+        found = version_at(place)
+        assert (found.version, found.counts, found.manifest) == (version.version, version.counts, f"{address}/manifest.json")
+
+
+def test_a_version_in_a_folder_is_found_at_its_address(settings: Settings, tmp_path: Path) -> None:
+    version = published(settings, folder(tmp_path / "one", ["red"]))
+    assert dataset_of(Settings(_env_file=None, home=tmp_path / "empty"), str(Path(version.manifest).parent), {}) == version
+
+
+def test_a_version_that_is_brought_is_whole_and_goes_by_its_name(settings: Settings, elsewhere: tuple[str, DatasetVersion]) -> None:
+    address, version = elsewhere
+    tags = {DATASET_VERSION: version.version, DATASET_AT: address}
+    brought = dataset_of(settings, "", tags)
+    root = dataset_root(settings)
+    assert (brought.digest, Path(brought.manifest).parent) == (version.digest, root / version.version)
+    assert load_split(brought.manifest, "train").keys == load_split(version.manifest, "train").keys
+    assert {path.name for path in Path(brought.manifest).parent.iterdir()} == {
+        path.name for path in Path(version.manifest).parent.iterdir()
+    }
+    assert versions(root) == [version.version]
+    assert dataset_of(settings, "", tags) == dataset_of(settings, address, {}) == resolve(root, version.version)
+
+
+def test_a_version_whose_file_was_changed_is_not_brought(
+    settings: Settings, s3_server: S3Server, elsewhere: tuple[str, DatasetVersion]
+) -> None:
+    address, _ = elsewhere
+    key = f"{address.removeprefix(f's3://{BUCKET}/')}/train-00000.parquet"
+    s3_server.client().put_object(Bucket=BUCKET, Key=key, Body=b"other")
+    with pytest.raises(ValueError, match=r"train-00000.parquet is not the file of the manifest"):
+        dataset_of(settings, address, {})
+    assert list(dataset_root(settings).iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../x.parquet", "/etc/passwd"])
+def test_a_manifest_that_reaches_out_of_its_folder_is_refused(
+    settings: Settings, s3_server: S3Server, elsewhere: tuple[str, DatasetVersion], name: str
+) -> None:
+    address, version = elsewhere
+    manifest = json.loads(Path(version.manifest).read_text())
+    manifest["files"]["train"][0]["file"] = name
+    key = f"{address.removeprefix(f's3://{BUCKET}/')}/manifest.json"
+    s3_server.client().put_object(Bucket=BUCKET, Key=key, Body=json.dumps(manifest).encode())
+    with pytest.raises(ValueError, match="a version's files lie beside its manifest"):
+        dataset_of(settings, address, {})
+
+
+def test_an_address_without_a_version_says_so(platform_settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"kind": "something else"}')
+    for address in (f"s3://{BUCKET}/nothing/here", str(tmp_path), str(tmp_path / "gone"), "s3://"):
+        with pytest.raises(LookupError, match=f"dataset_version: there is no prepared dataset at {address}"):
+            version_at(address)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
+from include.config import PROJECT_ROOT
 from include.lifecycle import jobs
 from include.lifecycle.jobs import JobState
 from tests.support.waiting import wait_for
@@ -83,6 +85,15 @@ def test_a_job_lives_in_a_session_of_its_own(tmp_path: Path) -> None:
     assert os.getsid(pid) == os.getpgid(pid) == runner_pid(tmp_path) != os.getsid(0)
     jobs.stop(tmp_path)
     ended(tmp_path)
+
+
+def test_a_job_does_not_hold_the_output_of_who_started_it(tmp_path: Path) -> None:
+    start = "import sys; from pathlib import Path; from include.lifecycle.jobs import submit; submit(Path(sys.argv[1]), sys.argv[2:])"
+    # Returns before its time only where nobody else has the other end of the pipes.
+    subprocess.run([*python(start), str(tmp_path), *ENDLESS], cwd=PROJECT_ROOT, capture_output=True, timeout=30, check=True)
+    assert jobs.state(tmp_path) is JobState.RUNNING
+    jobs.stop(tmp_path)
+    assert ended(tmp_path) is JobState.FAILED
 
 
 def test_a_killed_command_leaves_the_signal_as_its_exit_code_and_can_be_started_again(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ RECORD = {
 def plan(tmp_path: Path, **changes: Any) -> TrainingPlan:
     fields = {
         "directory": tmp_path,
-        "manifest": tmp_path / "manifest.json",
+        "manifest": f"{tmp_path}/manifest.json",
         "dataset_version": "openmoji-1",
         "config": tmp_path / "demo.yaml",
         "model": "emoji",
@@ -60,6 +60,24 @@ def test_the_trainer_understands_the_command(tmp_path: Path) -> None:
 
 def test_a_plan_survives_being_handed_on_as_json(tmp_path: Path) -> None:
     assert TrainingPlan.model_validate(json.loads(json.dumps(plan(tmp_path).model_dump(mode="json")))) == plan(tmp_path)
+
+
+def test_a_trainer_on_a_dataset_of_the_platforms_bucket_finds_it(tmp_path: Path) -> None:
+    manifest = "s3://bucket/sets/openmoji-1/manifest.json"
+    planned = plan(tmp_path, manifest=manifest, dataset_at="s3://bucket/sets/openmoji-1")
+    command = planned.command()
+    assert command[command.index("--dataset") + 1] == manifest
+    settings = Settings(_env_file=None, home=tmp_path, s3_endpoint="http://here:9000", s3_access_key="me", s3_secret_key="secret")
+    found = {name: value for name, value in planned.environment(settings).items() if name.startswith("AWS_")}
+    assert found == {
+        "AWS_ENDPOINT_URL": "http://here:9000",
+        "AWS_ACCESS_KEY_ID": "me",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    assert not {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID"} & set(planned.environment(Settings(_env_file=None, home=tmp_path)))
+    (tmp_path / "training.json").write_text(json.dumps(RECORD))
+    assert TrainingOutcome.read(tmp_path).tags(planned)["atelier.dataset_at"] == "s3://bucket/sets/openmoji-1"
 
 
 def test_a_plan_is_checked(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from include.contracts.dispatch import ModelRef
-from include.registry.errors import ModelRejectedError
+from include.registry.errors import ModelRejectedError, RegistryUnavailableError
 from include.registry.fetch import ModelFetcher
 from include.registry.files import LIST_NAME, list_files
 from include.registry.uses import Uses
@@ -95,6 +96,24 @@ def test_a_failed_fetch_holds_nothing(tmp_path: Path) -> None:
         fetcher.fetch(ref)
     with Uses(tmp_path / ".models.locks").unused(ref.digest) as unused:
         assert unused
+
+
+def test_a_file_that_comes_byte_by_byte_is_given_up(tmp_path: Path) -> None:
+    class Trickling(Served):
+        def _answer(self, request: httpx.Request) -> httpx.Response:
+            whole = super()._answer(request)
+            return whole if request.url.path.endswith(LIST_NAME) else httpx.Response(200, content=self._bytewise(whole.content))
+
+        def _bytewise(self, data: bytes) -> Iterator[bytes]:
+            for number in range(len(data)):
+                threading.Event().wait(0.01)
+                yield data[number : number + 1]
+
+    fetcher = Trickling(tmp_path, max_bytes=None)
+    fetcher.timeout_s = 0.2
+    with pytest.raises(RegistryUnavailableError, match=r"m/a: weights\.safetensors comes too slowly, \d+ of 10000 bytes so far"):
+        fetcher.fetch(fetcher.version("a"))
+    assert not list((tmp_path / "models").iterdir())
 
 
 def test_a_version_is_downloaded_once_and_verified_each_time(tmp_path: Path) -> None:

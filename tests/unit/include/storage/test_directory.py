@@ -107,3 +107,15 @@ def test_a_key_that_is_deleted_while_it_is_put_is_put_again(tmp_path: Path, monk
     monkeypatch.setattr(DirectoryStore, "head", head_too_late)
     assert store.put_if_absent("a.png", b"ours", "image/png").created
     assert store.get("a.png") == b"ours"
+
+
+def test_an_object_that_rots_on_the_disk_is_not_given_out(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    store.put("a.bin", b"as it was stored", "application/octet-stream")
+    path = tmp_path / "a.bin"
+    as_it_was = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"AS")
+    os.utime(path, ns=(as_it_was.st_atime_ns, as_it_was.st_mtime_ns))
+    with pytest.raises(StoreUnavailable, match=r"a\.bin: its 16 bytes have sha256 .*, those that were stored"):
+        store.get("a.bin")

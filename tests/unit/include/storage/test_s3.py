@@ -6,7 +6,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from pydantic import SecretStr
@@ -46,8 +46,8 @@ def test_the_prefix_is_checked() -> None:
 
 
 @contextmanager
-def answering(head: bytes, body: bytes, *, stalls: bool = False) -> Iterator[S3Store]:
-    """A store on a server that sends these bytes to every question, and then hangs up or says nothing more."""
+def answering(head: bytes, body: bytes, *, stalls: bool = False, trickles: bool = False, **limits: float) -> Iterator[S3Store]:
+    """A store on a server that sends these bytes to every question, and then hangs up, says nothing more or one byte now and then."""
     over = threading.Event()
 
     class Answer(socketserver.StreamRequestHandler):
@@ -57,6 +57,9 @@ def answering(head: bytes, body: bytes, *, stalls: bool = False) -> Iterator[S3S
             self.wfile.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + body)
             if stalls:
                 over.wait(60)
+            while trickles and not over.wait(0.05):
+                with suppress(OSError):
+                    self.wfile.write(b"x")
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
@@ -66,7 +69,7 @@ def answering(head: bytes, body: bytes, *, stalls: bool = False) -> Iterator[S3S
     thread.start()
     try:
         address = f"http://127.0.0.1:{server.server_address[1]}"
-        yield S3Store("bucket", endpoint=address, access_key=SecretStr("a"), secret_key=SecretStr("b"), timeout_s=0.5)
+        yield S3Store("bucket", endpoint=address, access_key=SecretStr("a"), secret_key=SecretStr("b"), timeout_s=0.5, **limits)
     finally:
         over.set()
         server.shutdown()
@@ -86,3 +89,23 @@ def test_half_an_object_is_none(head: bytes, body: bytes, stalls: bool) -> None:
         with pytest.raises(StoreUnavailable, match=r"s3://bucket/a\.png at http://127"):
             store.get("a.png")
         assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 1000\r\n", b"X-Long: "], ids=["body", "head"])
+def test_an_object_that_comes_byte_by_byte_is_given_up(head: bytes) -> None:
+    """Each read is within its timeout; only all of them together are not."""
+    with answering(head.removesuffix(b"\r\n") if head.endswith(b": ") else head, b"", trickles=True, total_s=0.4) as store:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=r"s3://bucket/a\.png at http://127.*: it does not get done in time"):
+            store.get("a.png")
+        assert time.monotonic() - began < 20
+
+
+def test_an_object_that_changed_on_its_way_is_none() -> None:
+    with (
+        answering(b"Content-Length: 1\r\nx-amz-meta-sha256: " + b"0" * 64 + b"\r\n", b"x") as store,
+        pytest.raises(
+            StoreUnavailable, match=r"s3://bucket/a\.png: its 1 bytes have sha256 2d711642b726…, those that were stored 000000000000…"
+        ),
+    ):
+        store.get("a.png")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ def test_pool_and_device_are_taken_over(started: list[WorkerOptions]) -> None:
     assert call("--pool", "premium", "--device", "cuda:1", "--drain-s", "5").exit_code == 0
     (options,) = started
     assert (options.worker_id, options.pool, options.device, options.drain_s, options.edge) == ("worker-7", "premium", "cuda:1", 5.0, None)
+
+
+def test_without_an_id_it_has_that_of_its_machine_and_device(started: list[WorkerOptions], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "gpu-3")
+    assert CliRunner().invoke(app, ["--pool", "premium", "--device", "cuda:1"]).exit_code == 0
+    assert started[0].worker_id == "gpu-3-cuda-1"
 
 
 def test_a_gateway_and_its_credential_are_taken_over(started: list[WorkerOptions], tmp_path: Path) -> None:

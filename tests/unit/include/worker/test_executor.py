@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from include.contracts.dispatch import BatchKey, ModelRef, RenderTask, Revoke
+from include.contracts.dispatch import BatchKey, Lease, ModelRef, RenderTask, Revoke
 from include.contracts.errors import ReasonCode
 from include.contracts.events import ImageResult
 from include.contracts.objects import image_key, preview_key
@@ -20,6 +22,7 @@ from include.contracts.requests import ImageFormat
 from include.contracts.workers import RenderProgress, Started
 from include.registry.errors import ModelRejectedError
 from include.storage import StoreUnavailable
+from include.worker import results
 from include.worker.encoding import read_parameters
 from include.worker.parity import BatchParity
 from include.worker.pipeline import Pipeline
@@ -34,6 +37,10 @@ from tests.unit.include.worker.conftest import Bench, Faulty
 
 def lease(bench: Bench, *tasks: Any, **values: Any) -> Any:
     return lease_of(*tasks, expires_at=bench.now + 30, **values)
+
+
+def cancel(bench: Bench, work: Lease, task: RenderTask) -> None:
+    bench.leases.revoke(Revoke(lease_id=work.lease_id, worker_id="worker-0", pool="standard", request_ids=(task.request_id,)))
 
 
 def test_every_request_is_answered_with_its_images(bench: Bench) -> None:
@@ -133,7 +140,7 @@ def test_a_revoked_request_costs_no_further_step_and_says_nothing(bench: Bench) 
     def revoke_at_second(state: Any) -> None:
         sizes.append(len(state.latents))
         if min(state.progress) == 1:
-            bench.leases.revoke(Revoke(lease_id=work.lease_id, worker_id="worker-0", pool="standard", request_ids=(cancelled.request_id,)))
+            cancel(bench, work, cancelled)
 
     bench.pipeline = Faulty(bench.pipeline, revoke_at_second)  # type: ignore[assignment]
     bench.execute(work)
@@ -360,6 +367,71 @@ class TestStoredImages:
         failed = bench.failed[task.request_id]
         assert (failed.reason.code, failed.retryable) == (ReasonCode.STORE_FAILED, True)
         assert "no space left" in failed.reason.message
+
+
+class Absent:
+    """The bench's store, of which a call named ``gone`` hangs, or fails at once, until it is ``back``."""
+
+    def __init__(self, bench: Bench, gone: str, *, hangs: bool) -> None:
+        bench.store.remote = True
+        self.asked: list[str] = []
+        self.back = threading.Event()
+        there = getattr(bench.store, gone)
+
+        def call(*given: Any) -> Any:
+            self.asked.append(given[0])
+            if hangs:
+                self.back.wait(60)
+            elif not self.back.is_set():
+                raise StoreUnavailable("away")
+            return there(*given)
+
+        setattr(bench.store, gone, call)
+
+    def is_asked_for(self, task: RenderTask) -> bool:
+        return wait_for(lambda: any(task.request_id in key or key == task.init_image for key in list(self.asked)), 30)
+
+
+@pytest.mark.parametrize("hangs", [True, False], ids=["hangs", "fails"])
+def test_a_request_cancelled_while_the_store_is_away_ends_at_once_and_its_mates_complete_later(bench: Bench, hangs: bool) -> None:
+    bench.results.patience_s = 600.0
+    store = Absent(bench, "put_if_absent", hangs=hangs)
+    cancelled, mate = render_task(), render_task()
+    work = lease(bench, cancelled, mate)
+    with ThreadPoolExecutor(1) as pool:
+        rendering = pool.submit(bench.execute, work)
+        assert store.is_asked_for(cancelled)
+        cancel(bench, work, cancelled)
+        assert store.is_asked_for(mate)  # its image is next, though the store is still away
+        store.back.set()
+        rendering.result(30)
+    assert bench.completed.keys() == {mate.request_id} and not bench.failed
+
+
+def test_a_cancelled_request_does_not_wait_for_the_image_that_it_starts_from(bench: Bench) -> None:
+    store = Absent(bench, "head", hangs=True)
+    task = render_task(init_image="inputs/acme/a.png", strength=0.5)
+    work = lease(bench, task)
+    with ThreadPoolExecutor(1) as pool:
+        rendering = pool.submit(bench.execute, work)
+        assert store.is_asked_for(task)
+        cancel(bench, work, task)
+        rendering.result(30)
+    assert not store.back.is_set() and not bench.completed and not bench.failed
+    store.back.set()
+
+
+def test_a_worker_that_ends_does_not_wait_for_a_store_that_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "LAST_ANSWER_S", 0.0)
+    store = Absent(bench, "put_if_absent", hangs=True)
+    with ThreadPoolExecutor(1) as pool:
+        task = render_task()
+        rendering = pool.submit(bench.execute, lease(bench, task))
+        assert store.is_asked_for(task)
+        bench.abandon.set()
+        assert "the worker ends" in rendering.result(30)
+    store.back.set()
+    assert not bench.completed and not bench.failed
 
 
 def test_items_of_a_lease_are_all_its_images() -> None:

@@ -68,6 +68,15 @@ def test_a_measurement_that_fails_is_logged_and_not_tried_again(tuner: Harness, 
     assert tuner.tuned == ["e" * 64]
 
 
+def test_a_disk_that_takes_nothing_costs_the_measurement_only(tuner: Harness, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "full").write_text("no folder")
+    tuner.want(tuning(tmp_path / "full"))
+    wait_for(lambda: "are not measured, torch-eager stays" in caplog.text, timeout=20)
+    tuner.command = [sys.executable, "-c", "pass"]
+    tuner.want(tuning(tmp_path / "kept", digest="e" * 64))
+    wait_for(lambda: tuner.tuned, timeout=60)
+
+
 def test_a_measurement_ends_with_the_worker(tuner: Harness, tmp_path: Path) -> None:
     tuner.command = [sys.executable, "-c", f"open({str(tmp_path / 'begun')!r}, 'w'); import sys; sys.stdin.read()"]
     tuner.want(tuning(tmp_path))

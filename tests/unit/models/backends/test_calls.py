@@ -32,6 +32,11 @@ def test_another_side_or_another_flag_is_another_signature() -> None:
     assert len(keys) == 3
 
 
+def test_calls_of_one_form_have_one_key() -> None:
+    assert call(2).form == call(2).form and call(2).key == call(2).key
+    assert len({call(2).form, call(3).form, call(2, side=16).form, call(2, flag=False).form, call(2, flag=0).form}) == 5  # type: ignore[arg-type]
+
+
 def test_arguments_come_back_as_they_were_given() -> None:
     given = call(2)
     arguments = given.arguments(given.tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from include.config import PROJECT_ROOT
+from include.platform.environment import ONE_THREAD
 from tests.support.tiny_diffusers import FAMILIES
 
 
@@ -17,7 +19,8 @@ from tests.support.tiny_diffusers import FAMILIES
 def outcomes() -> dict[str, Any]:
     """By family; in a process of its own, because torch learns of the device for as long as a process lives."""
     command = [sys.executable, "-m", "tests.unit.models.pipelines.renders_elsewhere"]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **ONE_THREAD}  # on a busy machine, two threads of tiny renders wait for each other most of the time
+    done = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

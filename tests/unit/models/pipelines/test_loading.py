@@ -77,6 +77,28 @@ def test_weights_that_are_cut_off_are_refused(saved: Path) -> None:
         load_torch(saved, DEVICE)
 
 
+@pytest.mark.parametrize("name", ["unet", "vae", "text_encoder"])
+def test_a_version_that_lacks_weights_is_refused_wherever_they_are(saved: Path, name: str) -> None:
+    """Libraries that load it would make up what is not there."""
+    (weights,) = (saved / name).glob("*.safetensors")
+    tensors = load_file(weights)
+    lost = sorted(tensors)[0]
+    tensors["somebody.elses"] = tensors.pop(lost)
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=rf"{name}: its files lack the weights .*{lost.rpartition('.')[2]}; export the version anew"):
+        load_torch(saved, DEVICE)
+
+
+def test_our_own_version_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    write_tiny_pipeline(tmp_path)
+    weights = tmp_path / "network" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    lost = [name for name in sorted(tensors) if name.startswith("inner.")]
+    save_file({name: tensor for name, tensor in tensors.items() if name not in lost}, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=rf"network: its files lack the weights {', '.join(lost[:3])} and {len(lost) - 3} more; export"):
+        load_torch(tmp_path, DEVICE)
+
+
 def test_a_scheduler_whose_state_is_not_known_is_refused(saved: Path) -> None:
     use_scheduler(saved, HeunDiscreteScheduler())
     with pytest.raises(ValueError, match="HeunDiscreteScheduler"):
