@@ -35,7 +35,7 @@ def run_worker(settings: Settings, options: WorkerOptions) -> None:
     with _alone(health_path(settings.home, options.worker_id).with_suffix(".lock"), options.worker_id):
         prepare_device(options.device, options.threads)
         worker = Worker(settings, options)
-        with serve_metrics(options.metrics, worker.metrics) if options.metrics else nullcontext():
+        with serve_metrics(options.metrics, worker.metrics()) if options.metrics else nullcontext():
             _serve(worker)
 
 

@@ -22,7 +22,7 @@ from include.worker.health import HealthFile, health_path
 from include.worker.leases import LeaseTable, Offer
 from include.worker.loop import RenderLoop
 from include.worker.memory import free_memory_mb
-from include.worker.metrics import exposition
+from include.worker.metrics import Figures
 from include.worker.parked import ParkedRenders
 from include.worker.pipeline import Loader, load_torch
 from include.worker.ports import Ports
@@ -214,10 +214,10 @@ class Worker:
             rendered=self.loop.completed,
         )
 
-    def metrics(self) -> str:
-        """Its figures as Prometheus reads them."""
+    def metrics(self) -> Figures:
+        """For Prometheus."""
         options = self.options
-        return exposition(self.figures(), {"worker_id": options.worker_id, "pool": options.pool, "device": options.device})
+        return Figures(self.figures, {"worker_id": options.worker_id, "pool": options.pool, "device": options.device})
 
     def figures(self) -> dict[str, float]:
         """By the names of :data:`include.worker.metrics.METRICS`."""
