@@ -21,7 +21,9 @@ ALGORITHM = 2  #: raised when other pairs are found
 #: Distance of two descriptors, in parts of the mean of their lengths, up to which they are candidates.
 CANDIDATE = 0.32
 TURNED_CANDIDATE = 0.12  #: the same for mirrored and turned pictures, which are not looked for where they are cropped as well
-PER_IMAGE = 2  #: candidates compared for each image and turn, the nearest ones
+PER_IMAGE = 2  #: candidates compared for each image and turn, the nearest ones before it
+#: The same among all others, for those that must not miss a copy: the nearest few may be other drawings that look alike.
+PER_HELD_OUT = 64
 MEAN_CANDIDATE = 14.0  #: levels by which the means of a channel differ at most before one is laid on the other
 FLOOR = 1.5  #: levels; the length that a descriptor has at least, so that plain surfaces can be compared
 BLOCK = 4  #: pixels of a fingerprint; a difference counts that fills such a block
@@ -48,7 +50,8 @@ class Candidates:
 
     def pairs(self) -> list[tuple[int, int]]:
         """Lower index first, in order, each once."""
-        return sorted(set(zip(self.earlier.tolist(), self.later.tolist(), strict=True)))
+        ends = zip(self.earlier.tolist(), self.later.tolist(), strict=True)
+        return sorted({(min(pair), max(pair)) for pair in ends})
 
 
 def find_pairs(pictures: np.ndarray, rows: np.ndarray | None = None) -> list[tuple[int, int]]:
@@ -92,6 +95,21 @@ def find_candidates(described: np.ndarray, rows: np.ndarray | None = None, among
         for start in range(0, len(rows), _ROWS):
             later, earlier = _nearest_before(described, lows, rows[start : start + _ROWS], turn, among)
             found.append((later, earlier, np.full(len(later), turn)))
+    later, earlier, turns = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Candidates(later=later, earlier=earlier, turns=turns)
+
+
+def find_all_candidates(described: np.ndarray, rows: np.ndarray) -> Candidates:
+    """Candidates of some rows among all others, before and after; here ``later`` is the row, whichever index is less."""
+    lows, none = _Lows.of(described), np.zeros(0, np.int64)
+    found = [(none, none, none)]
+    for turn in range(8):
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            ours = _Lows.of(turned_descriptors(described[some], turn))
+            one, other = np.nonzero(_may_be_near(ours, lows, turn))
+            ours_at, theirs_at = _nearest_of(some, ours, lows, turn, one, other, other != some[one], PER_HELD_OUT)
+            found.append((ours_at, theirs_at, np.full(len(ours_at), turn)))
     later, earlier, turns = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Candidates(later=later, earlier=earlier, turns=turns)
 
@@ -155,11 +173,17 @@ def _nearest_before(described: np.ndarray, lows: _Lows, rows: np.ndarray, turn: 
     ours = _Lows.of(turned_descriptors(described[rows], turn))
     theirs = lows.at(slice(int(rows[-1]) + 1 if among is None else among))
     one, other = np.nonzero(_may_be_near(ours, theirs, turn))
-    keep = other < rows[one]
+    return _nearest_of(rows, ours, theirs, turn, one, other, other < rows[one], PER_IMAGE)
+
+
+def _nearest_of(
+    rows: np.ndarray, ours: _Lows, theirs: _Lows, turn: int, one: np.ndarray, other: np.ndarray, keep: np.ndarray, few: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each of the rows the few nearest ones, of pairs that may be near."""
     one, other = one[keep], other[keep]
     beyond = _beyond_reach(ours, theirs, turn, one, other)
     near = beyond <= 0
-    return _nearest(rows[one[near]], other[near], beyond[near])
+    return _nearest(rows[one[near]], other[near], beyond[near], few)
 
 
 def _may_be_near(ours: _Lows, theirs: _Lows, turn: int) -> np.ndarray:
@@ -187,12 +211,12 @@ def _flat(described: np.ndarray) -> np.ndarray:
     return np.concatenate([described[:, 0].reshape(-1, LOW**2), chroma], axis=1)
 
 
-def _nearest(ours: np.ndarray, theirs: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(ours: np.ndarray, theirs: np.ndarray, distances: np.ndarray, few: int) -> tuple[np.ndarray, np.ndarray]:
     """Of each of ours the few with the least distance."""
     order = np.lexsort((theirs, distances, ours))
     ours, theirs = ours[order], theirs[order]
     first = np.searchsorted(ours, ours, side="left")
-    keep = np.arange(len(ours)) - first < PER_IMAGE
+    keep = np.arange(len(ours)) - first < few
     return ours[keep], theirs[keep]
 
 

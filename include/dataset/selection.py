@@ -16,6 +16,7 @@ from include.dataset.duplicates import drop_near_duplicates, group_near_duplicat
 from include.dataset.hooks import find_hook
 from include.dataset.near_state import near_pairs
 from include.dataset.shards import run_items, unread
+from include.dataset.splits import split_of
 from include.dataset.stages import RejectedError
 
 Row = dict[str, Any]
@@ -97,7 +98,8 @@ def _prepared(run: Path, root: Path, config: DatasetConfig) -> Selection:
 
 def _near_pairs(rows: list[Row], root: Path, config: DatasetConfig, reader: ImageReader) -> list[tuple[int, int]]:
     names, places = [row["picture"] for row in rows], [row["place"] for row in rows]
-    return near_pairs(names, lambda some: reader.pictures([places[index] for index in some]), root, config.name)
+    held_out = [index for index, row in enumerate(rows) if split_of(row["sha256"], config) != "train"]
+    return near_pairs(names, lambda some: reader.pictures([places[index] for index in some]), root, config.name, held_out)
 
 
 def _check_origin(row: Row, config: DatasetConfig, excluded: frozenset[str]) -> None:

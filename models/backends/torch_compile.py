@@ -42,7 +42,7 @@ class _Compiled(Prepared):
         self.denoiser = denoiser
 
     def open(self, call: Call, folder: Path) -> Run:
-        os.environ.setdefault(CACHE_VARIABLE, str(folder.parent.parent / "inductor"))  # one for all models: equal kernels are shared
+        _keep_in(folder.parent.parent / "inductor")  # one for all models: equal kernels are shared
         compiled = torch.compile(self.denoiser.forward, dynamic=True)
 
         def run(call: Call) -> Any:
@@ -54,3 +54,11 @@ class _Compiled(Prepared):
         except Exception as error:
             raise BackendError(f"torch.compile can't compile it: {error}") from error
         return run
+
+
+def _keep_in(folder: Path) -> None:
+    """Unless whoever started the process chose another place. Torch writes its own choice, which does not last, into the variable too."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get(CACHE_VARIABLE) in (None, default_cache_dir()):
+        os.environ[CACHE_VARIABLE] = str(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 
 from include.dataset import near_state
 from include.dataset.fingerprints import fingerprint, stacked
-from include.dataset.near_duplicates import Candidates
+from include.dataset.near_duplicates import Candidates, find_copies
 from include.dataset.near_state import name_of, near_pairs
 from tests.unit.include.dataset.test_near_duplicates import DRAWINGS
 
@@ -26,8 +26,9 @@ PICTURES = crowd()
 NAMES = [name_of(picture.tobytes()) for picture in PICTURES]
 
 
-def found(root: Path, chosen: Sequence[int]) -> set[tuple[int, int]]:
-    pairs = near_pairs([NAMES[index] for index in chosen], lambda some: PICTURES[[chosen[index] for index in some]], root, "crowd")
+def found(root: Path, chosen: Sequence[int], held_out: Collection[int] = ()) -> set[tuple[int, int]]:
+    held = [place for place, index in enumerate(chosen) if index in held_out]
+    pairs = near_pairs([NAMES[index] for index in chosen], lambda some: PICTURES[[chosen[index] for index in some]], root, "crowd", held)
     assert pairs == sorted(set(pairs)) and all(one < other for one, other in pairs)
     return {(chosen[one], chosen[other]) for one, other in pairs}
 
@@ -46,6 +47,24 @@ def test_pictures_that_come_and_go_leave_what_a_look_at_all_finds(tmp_path: Path
     for _ in range(6):
         there ^= set(draw.choice(28, 3, replace=False).tolist())
         assert found(tmp_path / "kept", sorted(there)) == found(tmp_path / str(len(list(tmp_path.iterdir()))), sorted(there))
+
+
+def test_no_copy_of_what_is_held_out_hides_behind_nearer_pictures(tmp_path: Path) -> None:
+    missed = 0
+    for seed in range(5):
+        held_out = sorted(np.random.default_rng(seed).choice(28, 6, replace=False).tolist())
+        trained = [index for index in range(28) if index not in held_out]
+        copies = find_copies(PICTURES[trained], PICTURES[held_out])
+        crossing = {tuple(sorted((trained[one], held_out[copy]))) for one, copy in copies}
+        missed += len(crossing - found(tmp_path / "without", range(28)))
+        assert crossing <= found(tmp_path / "with", range(28), held_out)
+    assert missed
+
+
+def test_what_is_held_out_may_change_like_the_pictures(tmp_path: Path) -> None:
+    for chosen, held_out in ((range(0, 28, 2), {0, 4}), (range(28), {0, 4, 5}), (range(28), {4, 9}), (range(3, 28), {4, 9})):
+        anew = found(tmp_path / f"{chosen}{held_out}", chosen, held_out)
+        assert found(tmp_path / "kept", chosen, held_out) == anew >= found(tmp_path / "without", chosen)
 
 
 def test_a_memory_that_is_broken_is_made_anew(tmp_path: Path) -> None:

@@ -1,48 +1,29 @@
-"""torch.compile on a network small enough to be compiled in a test."""
+"""torch.compile on a network small enough to be compiled in a test; in a process of its own, as a worker is."""
 
 from __future__ import annotations
 
-import shutil
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor, nn
 
-from models.backends.attached import Attachment
+from include.config import PROJECT_ROOT
 from models.backends.known import BACKENDS
 from models.backends.torch_compile import CACHE_VARIABLE
 
 COMPILED = BACKENDS["torch-compile"]
 
-pytestmark = pytest.mark.skipif(not COMPILED.availability("cpu").usable, reason=COMPILED.availability("cpu").detail)
 
-
-class Denoiser(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(8, 8)
-
-    def forward(self, sample: Tensor, scale: Tensor) -> Tensor:
-        return torch.tanh(self.linear(sample)) * scale[:, None]
-
-
-@torch.no_grad()
-def test_it_gives_what_eager_gives_and_what_it_compiled_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, "")  # so that it is put back afterwards
-    monkeypatch.delenv(CACHE_VARIABLE)
-    denoiser = Denoiser().eval().requires_grad_(False)
-    calls = [(torch.randn(batch, 8), torch.rand(batch)) for batch in (2, 5)]
-    expected = [denoiser(*call) for call in calls]
-    for _ in range(2):
-        torch._dynamo.reset()
-        torch._dynamo.utils.counters.clear()
-        attachment = Attachment(denoiser, tmp_path / "machine" / "digest", lambda key: COMPILED)
-        for call, images in zip(calls, expected, strict=True):
-            assert torch.allclose(denoiser(*call), images, atol=1e-5)
-        assert (attachment.ran, attachment.failed) == (COMPILED.name, {})
-        attachment.detach()
-    counted = torch._dynamo.utils.counters["inductor"]
-    assert (counted["fxgraph_cache_hit"], counted["fxgraph_cache_miss"]) == (1, 0)
-    assert any((tmp_path / "machine" / "inductor").iterdir())
-    shutil.rmtree(tmp_path / "machine")
+@pytest.mark.skipif(not COMPILED.availability("cpu").usable, reason=COMPILED.availability("cpu").detail)
+def test_it_gives_what_eager_gives_and_what_it_compiled_is_found_again(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.unit.models.backends.compiles_twice", str(tmp_path)]
+    environment = {name: value for name, value in os.environ.items() if name != CACHE_VARIABLE}
+    done = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = json.loads(done.stdout.splitlines()[-1])
+    assert first == {"ran": COMPILED.name, "failed": {}, "alike": True, "found": 0}, done.stderr[-3000:]
+    assert second == first | {"found": 1}
+    assert any((tmp_path / "inductor").iterdir())
