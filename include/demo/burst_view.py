@@ -123,8 +123,13 @@ def refused_words(fates: Sequence[Fate]) -> str:
     parts = []
     for code, count in Counter(reason.code for reason in refusals).most_common():
         after = [reason.retry_after_s for reason in refusals if reason.code is code and reason.retry_after_s is not None]
-        parts.append(f"{count} {code.replace('_', ' ')}{f', come back in {min(after):.1f} to {max(after):.1f} s' if after else ''}")
+        parts.append(f"{count} {code.replace('_', ' ')}{f', come back in {_range(after)} s' if after else ''}")
     return "; ".join(parts) or "none"
+
+
+def _range(values: Sequence[float]) -> str:
+    least, most = f"{min(values):.1f}", f"{max(values):.1f}"
+    return least if least == most else f"{least} to {most}"
 
 
 def _seconds(value: float | None) -> str:
