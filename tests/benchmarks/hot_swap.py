@@ -213,7 +213,8 @@ def measure(settings: Settings, versions: tuple[str, str], moves: int, under_way
         switches.append(flow.first_of(version, moved_at) - moved_at)
         flow.run(SETTLE_S)
         windows.append((moved_at, time.time()))
-        say(f"move {number + 1}: version {version} after {switches[-1]:.2f} s")
+        pause = longest_pause(list(flow.shots.values()), windows[-1])
+        say(f"move {number + 1}: version {version} after {switches[-1]:.2f} s, longest pause {pause:.2f} s")
     flow.finish()
     return figures(flow, switches, windows, calm)
 
