@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,3 +90,20 @@ def table_digest(table: pa.Table) -> str:
 def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def folder_at_once(target: Path, sign: str) -> Iterator[Path]:
+    """A folder to fill, which becomes ``target`` as a whole at the end. Where another process was first, which the file ``sign`` in
+    ``target`` shows, its folder stays."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield work
+        work.chmod(0o755)
+        os.rename(work, target)
+    except OSError:
+        if not (target / sign).exists():
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +13,7 @@ import pyarrow as pa
 from include.dataset.cache import ImageReader
 from include.dataset.chunks import ChunkWriter, chunked
 from include.dataset.config import DatasetConfig
-from include.dataset.files import digest_of, write_atomically, write_json, write_table
+from include.dataset.files import digest_of, folder_at_once, write_atomically, write_json, write_table
 from include.dataset.report import render_report
 from include.dataset.selection import IDENTITY, Row, Selection, select
 from include.dataset.shards import QUARANTINE_SCHEMA, ShardResult, run_config
@@ -101,21 +98,12 @@ def load_version(manifest: Path | str) -> DatasetVersion:
 def _write_version(
     target: Path, config: DatasetConfig, digest: str, selection: Selection, reader: ImageReader, more: dict[str, Any]
 ) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
+    with folder_at_once(target, MANIFEST) as work:
         files = _write_files(work, config, selection.kept, reader)
         write_table(work / QUARANTINE, pa.Table.from_pylist(selection.rejects, QUARANTINE_SCHEMA))
         manifest = {**_manifest(config, digest, selection, files), **more}
         write_json(work / MANIFEST, manifest)
         write_atomically(work / REPORT, render_report(manifest, selection.kept, selection.rejects, reader).encode())
-        work.chmod(0o755)
-        os.rename(work, target)
-    except OSError:
-        if not (target / MANIFEST).exists():  # another process may have published the same version meanwhile
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _write_files(work: Path, config: DatasetConfig, rows: list[Row], reader: ImageReader) -> dict[str, list[dict[str, Any]]]:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from include.config import Settings
-from include.dataset.files import write_atomically, write_json
+from include.dataset.files import folder_at_once, write_atomically, write_json
 from include.dataset.trees import is_bucket, read_range
 from include.dataset.versions import MANIFEST, QUARANTINE, REPORT, DatasetVersion, load_version
 from include.registry.tags import DATASET_AT, DATASET_VERSION
@@ -94,22 +91,13 @@ def brought(address: str, root: Path) -> DatasetVersion:
 
 
 def _copy(version: DatasetVersion, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     source = version.manifest.removesuffix(MANIFEST)
-    try:
+    with folder_at_once(target, MANIFEST) as work:
         for split in read_manifest(version.manifest, read_range)["files"].values():
             for entry in split:
                 _copy_file(source, entry["file"], work, entry["sha256"])
         for name in (QUARANTINE, REPORT, MANIFEST):
             _copy_file(source, name, work)
-        work.chmod(0o755)
-        os.rename(work, target)
-    except OSError:
-        if not (target / MANIFEST).exists():  # another process may have brought the same version meanwhile
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _copy_file(source: str, name: str, target: Path, sha256: str = "") -> None:

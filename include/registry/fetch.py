@@ -19,13 +19,13 @@ from include.contracts.dispatch import ModelRef
 from include.registry.errors import ModelRejectedError, RegistryUnavailableError
 from include.registry.files import LIST_NAME, FileEntry, FileList, sha256_of, verify
 from include.registry.uses import uses_of
+from include.storage.limits import limit_for
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 MAX_LIST_BYTES = 1 << 20
 MAX_CACHE_BYTES = 20 * 10**9
-SLOWEST = 256 * 1024  #: bytes a second; a server that gives fewer for longer than the time of a read keeps a worker from all other work
 
 
 def artifacts_url(uri: str, ref: ModelRef) -> str:
@@ -117,7 +117,7 @@ class ModelFetcher:
 
     def _file(self, http: httpx.Client, ref: ModelRef, name: str, entry: FileEntry, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        received, give_up_at = 0, time.monotonic() + self.timeout_s + entry.size / SLOWEST
+        received, give_up_at = 0, time.monotonic() + limit_for(entry.size, self.timeout_s)
         with self._open(http, ref, name) as answer, path.open("wb") as file:
             for chunk in answer.iter_bytes():
                 received += len(chunk)
