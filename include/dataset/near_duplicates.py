@@ -6,7 +6,7 @@ laid over each other and compared pixel by pixel, in colour: the hash alone take
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Candidates:
     """Pairs that are worth a comparison, as indices into one stack of pictures. ``later``, turned, is laid on ``earlier``."""
 
     later: np.ndarray  #: (P,) int
-    earlier: np.ndarray  #: (P,) int, each less than its partner
+    earlier: np.ndarray  #: (P,) int, each less than its partner, but in what :func:`find_all_candidates` gives
     turns: np.ndarray  #: (P,) int, from 0 to 7
 
     def at(self, chosen: np.ndarray) -> Candidates:
@@ -89,27 +89,30 @@ def find_candidates(described: np.ndarray, rows: np.ndarray | None = None, among
     :param among: and only among the first so many
     """
     rows = np.arange(len(described)) if rows is None else rows
-    lows, none = _Lows.of(described), np.zeros(0, np.int64)
-    found = [(none, none, none)]
-    for turn in range(8):
-        for start in range(0, len(rows), _ROWS):
-            later, earlier = _nearest_before(described, lows, rows[start : start + _ROWS], turn, among)
-            found.append((later, earlier, np.full(len(later), turn)))
-    later, earlier, turns = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return Candidates(later=later, earlier=earlier, turns=turns)
+    lows = _Lows.of(described)
+    return _in_all_turns(rows, lambda some, turn: _nearest_before(described, lows, some, turn, among))
 
 
 def find_all_candidates(described: np.ndarray, rows: np.ndarray) -> Candidates:
     """Candidates of some rows among all others, before and after; here ``later`` is the row, whichever index is less."""
-    lows, none = _Lows.of(described), np.zeros(0, np.int64)
+    lows = _Lows.of(described)
+
+    def nearest(some: np.ndarray, turn: int) -> tuple[np.ndarray, np.ndarray]:
+        ours = _Lows.of(turned_descriptors(described[some], turn))
+        one, other = np.nonzero(_may_be_near(ours, lows, turn))
+        return _nearest_of(some, ours, lows, turn, one, other, other != some[one], PER_HELD_OUT)
+
+    return _in_all_turns(rows, nearest)
+
+
+def _in_all_turns(rows: np.ndarray, nearest: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]) -> Candidates:
+    """What ``nearest`` finds for some rows in a turn, of all rows in all turns."""
+    none = np.zeros(0, np.int64)
     found = [(none, none, none)]
     for turn in range(8):
         for start in range(0, len(rows), _ROWS):
-            some = rows[start : start + _ROWS]
-            ours = _Lows.of(turned_descriptors(described[some], turn))
-            one, other = np.nonzero(_may_be_near(ours, lows, turn))
-            ours_at, theirs_at = _nearest_of(some, ours, lows, turn, one, other, other != some[one], PER_HELD_OUT)
-            found.append((ours_at, theirs_at, np.full(len(ours_at), turn)))
+            later, earlier = nearest(rows[start : start + _ROWS], turn)
+            found.append((later, earlier, np.full(len(later), turn)))
     later, earlier, turns = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Candidates(later=later, earlier=earlier, turns=turns)
 
