@@ -16,6 +16,7 @@ from include.contracts.dispatch import ModelRef
 from include.registry.errors import RegistryUnavailableError
 from include.worker.golden import Check, no_check
 from include.worker.memory import free_memory, is_out_of_memory, memory_bytes
+from include.worker.pace import Unhurried
 from include.worker.pipeline import Loader, Pipeline
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,23 @@ class Loaded:
     names: dict[str, None] = field(default_factory=dict)  #: every name/version it was asked for as: two versions may have the same files
 
 
+class Rehearsal(Protocol):
+    def __call__(self, pipeline: Pipeline, ref: ModelRef, go_on: Callable[[], bool], /) -> None:
+        """Never raises; asks ``go_on`` before each call of the pipeline and ends where it says no."""
+
+
+def no_rehearsal(pipeline: Pipeline, ref: ModelRef, go_on: Callable[[], bool], /) -> None:
+    """Whatever its first work needs is done with that."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """One under way."""
+
+    unhurried: Unhurried
+    future: Future[Loaded] = field(default_factory=Future)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
     reason: str
@@ -75,6 +93,8 @@ class ModelCache:
     :param max_models: versions kept at most
     :param max_bytes: bytes of weights kept at most, except that one version always may stay; None: no such bound
     :param check: of each pipeline after its load
+    :param rehearse: what else is better done before a version loaded ahead gets its first work
+    :param unhurried: how work ahead leaves the device to others
     """
 
     def __init__(
@@ -86,6 +106,8 @@ class ModelCache:
         max_models: int = 3,
         max_bytes: int | None = None,
         check: Check = no_check,
+        rehearse: Rehearsal = no_rehearsal,
+        unhurried: Callable[[], Unhurried] = Unhurried,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fetcher = fetcher
@@ -94,16 +116,21 @@ class ModelCache:
         self.max_models = max_models
         self.max_bytes = max_bytes
         self.check = check
+        self.rehearse = rehearse
+        self.unhurried = unhurried
         self.clock = clock
         self.figures = CacheFigures()
         self.on_change: Callable[[], None] = lambda: None  #: called after a load and after a refusal, in the thread that asked
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
-        self._loading: dict[str, Future[Loaded]] = {}
+        self._loading: dict[str, Load] = {}
         self._refused: OrderedDict[str, Refusal] = OrderedDict()
 
-    def get(self, ref: ModelRef) -> Pipeline:
-        """The pipeline, loaded now unless it is here or on its way. Raises :class:`ModelLoadError`."""
+    def get(self, ref: ModelRef, *, ahead: bool = False) -> Pipeline:
+        """The pipeline, loaded now unless it is here or on its way. Raises :class:`ModelLoadError`.
+
+        :param ahead: nobody waits for it, so the load may take its time and rehearse
+        """
         with self._lock:
             found = self._loaded.get(ref.digest)
             if found is not None:
@@ -112,13 +139,15 @@ class ModelCache:
                 found.names[ref.key] = None
                 return found.pipeline
             self._raise_if_refused(ref)
-            future, ours = self._loading.get(ref.digest), False
-            if future is None:
-                future, ours = Future(), True
-                self._loading[ref.digest] = future
+            load, ours = self._loading.get(ref.digest), False
+            if load is None:
+                load, ours = Load(self.unhurried()), True
+                self._loading[ref.digest] = load
+        if not ahead:
+            load.unhurried.hurry()
         if ours:
-            self._load_into(future, ref)
-        loaded = future.result()
+            self._load_into(load, ref)
+        loaded = load.future.result()
         with self._lock:
             loaded.names[ref.key] = None
         if ours:
@@ -132,7 +161,7 @@ class ModelCache:
         if found is None:
             return
         try:
-            pipeline = self._pipeline(found.ref)
+            pipeline = self._pipeline(found.ref, self.unhurried())
         except Exception as error:  # the one that is here serves on
             log.warning("%s is not loaded anew: %s", found.ref.key, error)
             return
@@ -179,12 +208,12 @@ class ModelCache:
         if refusal is not None and self.clock() < refusal.until:
             raise ModelLoadError(refusal.reason, retryable=False)
 
-    def _load_into(self, future: Future[Loaded], ref: ModelRef) -> None:
+    def _load_into(self, load: Load, ref: ModelRef) -> None:
         try:
-            loaded = self._load(ref)
+            loaded = self._load(ref, load.unhurried)
         except ModelLoadError as error:
             self._give_up(ref, error)
-            future.set_exception(error)
+            load.future.set_exception(error)
             self.on_change()
             return
         with self._lock:
@@ -194,7 +223,7 @@ class ModelCache:
             self.figures.loads += 1
             self.figures.load_s += loaded.load_s
             self._evict()
-        future.set_result(loaded)
+        load.future.set_result(loaded)
 
     def _give_up(self, ref: ModelRef, error: ModelLoadError) -> None:
         self.fetcher.release(ref)
@@ -208,10 +237,10 @@ class ModelCache:
             while len(self._refused) > MAX_REFUSALS:
                 self._refused.popitem(last=False)
 
-    def _load(self, ref: ModelRef) -> Loaded:
+    def _load(self, ref: ModelRef, unhurried: Unhurried) -> Loaded:
         began = time.perf_counter()
         try:
-            pipeline = self._pipeline(ref)
+            pipeline = self._pipeline(ref, unhurried)
         except RegistryUnavailableError as error:
             raise ModelLoadError(str(error), retryable=True) from error
         except Exception as error:  # whatever a model's files make the libraries raise ends the load, never the worker
@@ -220,8 +249,9 @@ class ModelCache:
         log.info("loaded %s: %.1f MB of weights in %.2f s", ref.key, loaded.bytes / 1e6, loaded.load_s)
         return loaded
 
-    def _pipeline(self, ref: ModelRef) -> Pipeline:
-        """Loaded and checked. Where the memory does not do, what was not used last makes room for a second try."""
+    def _pipeline(self, ref: ModelRef, unhurried: Unhurried) -> Pipeline:
+        """Loaded, checked and, where nobody waits for it, rehearsed. Where memory is short, what was not used last makes room for a
+        second try."""
         directory = self.fetcher.fetch(ref)
         try:
             pipeline = self.loader(directory, self.device)
@@ -229,7 +259,9 @@ class ModelCache:
             if not is_out_of_memory(error) or not self._make_room():
                 raise
             pipeline = self.loader(directory, self.device)
-        self.check(directory, pipeline)
+        self.check(directory, pipeline, unhurried.go_on)
+        if not unhurried.awaited:
+            self.rehearse(pipeline, ref, unhurried.go_on)
         return pipeline
 
     def _make_room(self) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
 
 from include.worker.pipeline import Pipeline
-from models.pipelines.golden import GoldenShot, read_golden
+from models.pipelines.golden import GoldenShot, no_pause, read_golden
 
 #: What a version without a record renders: any model can do it, or says that it can't.
 SIDE, STEPS = 64, 2
@@ -19,22 +20,22 @@ class GoldenError(ValueError):
 
 
 class Check(Protocol):
-    def __call__(self, directory: Path, pipeline: Pipeline) -> None:
-        """Raises :class:`GoldenError` for a pipeline that must not serve."""
+    def __call__(self, directory: Path, pipeline: Pipeline, pause: Callable[[], object] = no_pause) -> None:
+        """Raises :class:`GoldenError` for a pipeline that must not serve. ``pause`` is called before each call of it."""
 
 
-def no_check(directory: Path, pipeline: Pipeline) -> None:
+def no_check(directory: Path, pipeline: Pipeline, pause: Callable[[], object] = no_pause) -> None:
     """Every pipeline that loads may serve."""
 
 
-def golden_check(directory: Path, pipeline: Pipeline) -> None:
+def golden_check(directory: Path, pipeline: Pipeline, pause: Callable[[], object] = no_pause) -> None:
     """Renders the golden image that is recorded with the version and compares; without a record the image only must not be blank,
     which it is where the network gives no finite numbers."""
     golden = read_golden(directory)
     if golden is None:
-        _check_unrecorded(pipeline)
+        _check_unrecorded(pipeline, pause)
         return
-    image = golden.render(pipeline)
+    image = golden.render(pipeline, pause)
     _check_blank(image)
     distance, allowed = golden.distance(image), golden.allowed(pipeline.backend)
     if distance > allowed:
@@ -44,9 +45,9 @@ def golden_check(directory: Path, pipeline: Pipeline) -> None:
         )
 
 
-def _check_unrecorded(pipeline: Pipeline) -> None:
+def _check_unrecorded(pipeline: Pipeline, pause: Callable[[], object]) -> None:
     try:
-        image = GoldenShot(width=SIDE, height=SIDE, steps=STEPS).render(pipeline)
+        image = GoldenShot(width=SIDE, height=SIDE, steps=STEPS).render(pipeline, pause)
     except ValueError:
         return  # it can't do that shape, which is no fault of it
     _check_blank(image)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 #: Steps of a check: an item that influences another one does so at every step.
 STEPS = 2
 GUIDANCE = 3.0
+MAX_MODELS, MAX_SHAPES = 32, 4  #: shapes asked for last, of each of so many models, that a coming version is tried in
 #: Of different lengths, for padding to the longest is how items of a batch come to influence each other.
 PROMPTS = ("red heart", "a cat", "a small wooden house beside a river under a cloudy sky", "rocket", "pizza with olives", "blue")
 
@@ -122,6 +125,32 @@ class _Proof(BaseModel):
         return size if size <= self.proven else None
 
 
+class AskedShapes:
+    """The batches that were asked for lately, by name of their model: those that its next version will be asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._models: OrderedDict[str, OrderedDict[tuple[int, int, bool], tuple[BatchKey, set[int]]]] = OrderedDict()
+
+    def note(self, model: ModelRef, key: BatchKey, size: int) -> None:
+        with self._lock:
+            shapes = self._models.setdefault(model.name, OrderedDict())
+            self._models.move_to_end(model.name)
+            shape = (key.width, key.height, key.guided)
+            shapes.setdefault(shape, (key, set()))[1].add(size)
+            shapes.move_to_end(shape)
+            while len(shapes) > MAX_SHAPES:
+                shapes.popitem(last=False)
+            while len(self._models) > MAX_MODELS:
+                self._models.popitem(last=False)
+
+    def of(self, model: ModelRef) -> list[tuple[BatchKey, list[int]]]:
+        """Those of the model's name, the last ones first; sizes from the largest down."""
+        with self._lock:
+            shapes = self._models.get(model.name, OrderedDict())
+            return [(key, sorted(sizes, reverse=True)) for key, sizes in reversed(shapes.values())]
+
+
 class BackendNames(Protocol):
     def __call__(self, pipeline: Pipeline, width: int, height: int) -> str:
         """What would run the pipeline at that size."""
@@ -143,23 +172,50 @@ class BatchParity:
         self.tolerance = tolerance
         self.backend_name = backend_name
         self._proofs: dict[Path, _Proof] = {}
+        self._shapes = AskedShapes()
 
     def allows(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int) -> int | None:
-        return 1 if size <= 1 else self._known(self._path(pipeline, model, key)).allows(size)
+        if size <= 1:
+            return 1
+        self._shapes.note(model, key, size)
+        return self._known(self._path(pipeline, model, key)).allows(size)
 
     def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int, wanted: Callable[[], bool] = always) -> int:
         path = self._path(pipeline, model, key)
-        known = self._known(path)
-        shape = f"{model.key} at {key.width}x{key.height} on {path.stem}"
+        known, shape = self._known(path), _words(model, key, path)
         try:
-            found = batch_deviation(pipeline, size, key.width, key.height, guidance=GUIDANCE if key.guided else 1.0, wanted=wanted)
+            return self._compare(pipeline, model, key, size, wanted)
         except UnwantedError:
-            log.info("parity: %s: nobody waits for a batch of %d any more; it is compared when somebody does", shape, size)
-            return known.proven
+            log.info("parity: %s: nobody waits for batches of %d any more; they are compared when somebody does", shape, size)
         except Exception as error:  # what fails here renders alone, where it fails with a reason of its own if it must
             log.warning("parity: %s: batches of %d can't be compared and render alone for now: %s", shape, size, error)
             self._proofs[path] = known.model_copy(update={"refused": size})
-            return known.proven
+        return known.proven
+
+    def rehearse(self, pipeline: Pipeline, model: ModelRef, wanted: Callable[[], bool] = always) -> None:
+        for key, sizes in self._shapes.of(model):
+            try:
+                self._rehearse_shape(pipeline, model, key, sizes, wanted)
+            except UnwantedError:
+                log.info("parity: %s is waited for; its batches are compared as they come", model.key)
+                return
+            except Exception as error:  # such as memory, which is short while another version renders beside it: nothing is concluded
+                log.warning("parity: %s at %dx%d is not compared ahead: %s", model.key, key.width, key.height, error)
+
+    def _rehearse_shape(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, sizes: list[int], wanted: Callable[[], bool]) -> None:
+        """The largest batch that agrees proves the smaller ones too."""
+        path = self._path(pipeline, model, key)
+        for size in sizes:
+            known = self._known(path)
+            refused = known.refused is not None and size >= known.refused
+            if size <= known.proven or (not refused and self._compare(pipeline, model, key, size, wanted) == size):
+                return
+
+    def _compare(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int, wanted: Callable[[], bool]) -> int:
+        """Raises :class:`UnwantedError`, and whatever the pipeline raises."""
+        path = self._path(pipeline, model, key)
+        known, shape = self._known(path), _words(model, key, path)
+        found = batch_deviation(pipeline, size, key.width, key.height, guidance=GUIDANCE if key.guided else 1.0, wanted=wanted)
         if found.within(self.tolerance):
             log.info("parity: %s: batches up to %d agree with single renders (%s)", shape, size, found)
             self._remember(path, known.model_copy(update={"proven": max(size, known.proven), "deviation": found}))
@@ -186,3 +242,7 @@ class BatchParity:
             write_whole(path, proof.model_dump_json())
         except OSError as error:
             log.warning("parity: %s is not remembered on disk: %s", path.stem, error)
+
+
+def _words(model: ModelRef, key: BatchKey, path: Path) -> str:
+    return f"{model.key} at {key.width}x{key.height} on {path.stem}"

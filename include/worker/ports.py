@@ -1,6 +1,7 @@
 """What a render may be helped or held back by, each with the plain behaviour that a worker has without it.
 
-All of it is called in the rendering thread, between two steps: an implementation that has to wait for something bounds how long.
+But for :meth:`ParityGate.rehearse`, all of it is called in the rendering thread, between two steps: an implementation that has to wait
+for something bounds how long.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class ParityGate(Protocol):
         :param wanted: asked before each step; once it says no, nothing more is rendered and nothing is concluded
         """
 
+    def rehearse(self, pipeline: Pipeline, model: ModelRef, wanted: Callable[[], bool] = always) -> None:
+        """Checks for a version that serves nobody yet the batches in which others of its name render, so that its first leases need not
+        wait for that. Never raises; ends as soon as ``wanted`` says no."""
+
 
 class NoParityGate:
     """Every batch is as good as single renders."""
@@ -48,6 +53,9 @@ class NoParityGate:
 
     def check(self, pipeline: Pipeline, model: ModelRef, key: BatchKey, size: int, wanted: Callable[[], bool] = always) -> int:
         return size
+
+    def rehearse(self, pipeline: Pipeline, model: ModelRef, wanted: Callable[[], bool] = always) -> None:
+        return
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Prefetcher:
 
     def _load(self, key: tuple[str, Role], wanted: Wanted) -> None:
         try:
-            self.cache.get(wanted.ref)
+            self.cache.get(wanted.ref, ahead=True)
         except ModelLoadError as error:
             log.warning("%s %s is not loaded: %s", wanted.role.name.lower(), wanted.ref.key, error)
             wanted.not_before = self.clock() + wanted.retry_s

@@ -178,6 +178,11 @@ class BusyMeter:
                 self._busy_s += self.clock() - self._since
                 self._since = None
 
+    @property
+    def rendering(self) -> bool:
+        with self._lock:
+            return self._since is not None
+
     def share(self) -> float:
         with self._lock:
             now = self.clock()

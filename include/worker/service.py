@@ -23,6 +23,7 @@ from include.worker.leases import LeaseTable, Offer
 from include.worker.loop import RenderLoop
 from include.worker.memory import free_memory_mb
 from include.worker.metrics import Figures
+from include.worker.pace import Unhurried
 from include.worker.parked import ParkedRenders
 from include.worker.pipeline import Loader, load_torch
 from include.worker.ports import Ports
@@ -90,6 +91,8 @@ class Worker:
             max_models=options.max_models,
             max_bytes=weights_budget(settings, options.device),
             check=golden_check,
+            rehearse=acceleration.parity.rehearse,
+            unhurried=lambda: Unhurried(lambda: self.reporter.busy.rendering),
         )
         self.caches = caches_of(settings, around.store, around.fetcher, device=options.device, edge=options.edge is not None)
         self.link, self._follow_routes = around.link, around.follow_routes

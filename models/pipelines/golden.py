@@ -6,7 +6,7 @@ with :func:`write_golden`, before the version is registered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,10 @@ class Renders(Protocol):
     def decode(self, state: Any) -> list[Image.Image]: ...
 
 
+def no_pause() -> None:
+    pass
+
+
 class GoldenShot(BaseModel):
     """What is rendered."""
 
@@ -46,11 +50,15 @@ class GoldenShot(BaseModel):
     width: int = Field(ge=16, le=1024)
     height: int = Field(ge=16, le=1024)
 
-    def render(self, pipeline: Renders) -> Image.Image:
+    def render(self, pipeline: Renders, pause: Callable[[], object] = no_pause) -> Image.Image:
+        """``pause`` is called before each call of the pipeline."""
+        pause()
         conditioning = pipeline.encode([self.prompt], [""], [self.guidance])
         state = pipeline.prepare(conditioning, [self.seed], width=self.width, height=self.height, steps=self.steps)
         while min(state.progress) < state.steps:
+            pause()
             state = pipeline.step(state)
+        pause()
         return pipeline.decode(state)[0]
 
 

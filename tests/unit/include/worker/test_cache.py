@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from include.registry.errors import ModelRejectedError, RegistryUnavailableError
 from include.worker.cache import REFUSED_FOR_S, ModelCache, ModelLoadError
 from include.worker.golden import GoldenError
 from include.worker.memory import memory_bytes
+from include.worker.pace import Unhurried
 from include.worker.pipeline import Pipeline
+from models.pipelines.golden import no_pause
 
 
 def ref(number: int) -> ModelRef:
@@ -124,7 +127,7 @@ def test_a_refused_version_costs_no_second_load_for_a_while_and_the_old_one_stay
 
 
 def test_what_does_not_pass_its_check_is_refused(library: Library) -> None:
-    def check(directory: Path, pipeline: Pipeline) -> None:
+    def check(directory: Path, pipeline: Pipeline, pause: Callable[[], object] = no_pause) -> None:
         if directory.name == "2":
             raise GoldenError("renders something else")
 
@@ -158,3 +161,48 @@ def test_versions_with_the_same_files_share_one_load_and_are_both_warm(library: 
     assert cache.get(twin) is cache.get(first)
     assert cache.figures.loads == 1
     assert set(cache.warm()) == {first.key, twin.key}
+
+
+def test_a_version_loaded_ahead_rehearses_before_it_counts_as_loaded(library: Library) -> None:
+    seen: list[tuple[str, bool]] = []
+    cache = ModelCache(library, library.load, rehearse=lambda pipeline, ref, go_on: seen.append((ref.key, cache.has(ref))))
+    cache.get(ref(1), ahead=True)
+    cache.get(ref(2))
+    assert seen == [("tiny/1", False)], "and one that is waited for does not"
+    assert cache.has(ref(1)) and cache.has(ref(2))
+
+
+def test_a_load_ahead_hurries_once_somebody_waits_for_it(library: Library) -> None:
+    rehearsing = threading.Event()
+
+    def rehearse(pipeline: Pipeline, ref: ModelRef, go_on: Callable[[], bool]) -> None:
+        rehearsing.set()
+        while go_on():
+            pass
+
+    cache = ModelCache(library, library.load, rehearse=rehearse, unhurried=lambda: Unhurried(lambda: True))
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(cache.get, ref(1), ahead=True)
+        assert rehearsing.wait(10)
+        assert cache.get(ref(1)) is ahead.result(10)
+    assert library.loads == 1
+
+
+def test_the_check_of_a_version_loaded_ahead_leaves_pauses(library: Library) -> None:
+    pauses: list[bool] = []
+
+    def check(directory: Path, pipeline: Pipeline, pause: Callable[[], object] = no_pause) -> None:
+        pauses.append(bool(pause()))
+
+    cache = ModelCache(library, library.load, check=check)
+    cache.get(ref(1), ahead=True)
+    cache.get(ref(2))
+    assert pauses == [True, False]
+
+
+def test_what_is_loaded_anew_rehearses_too(library: Library) -> None:
+    seen: list[str] = []
+    cache = ModelCache(library, library.load, rehearse=lambda pipeline, ref, go_on: seen.append(ref.key))
+    cache.get(ref(1))
+    cache.renew(ref(1).digest)
+    assert seen == ["tiny/1"] and library.loads == 2

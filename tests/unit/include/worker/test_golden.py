@@ -27,6 +27,12 @@ def test_the_version_that_was_recorded_passes(recorded: Path, pipeline: Pipeline
     assert golden is not None and golden.distance(SHOT.render(pipeline)) == pytest.approx(0.0, abs=1.0)
 
 
+def test_it_pauses_before_each_step_and_before_decoding(recorded: Path, pipeline: Pipeline) -> None:
+    pauses: list[None] = []
+    golden_check(recorded, pipeline, lambda: pauses.append(None))
+    assert len(pauses) == SHOT.steps + 2
+
+
 def test_other_weights_do_not(recorded: Path) -> None:
     with pytest.raises(GoldenError, match=r"seed 0, differs by [0-9.]+ of 255 .* at most 4 is allowed"):
         golden_check(recorded, tiny_pipeline(seed=1))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from include.contracts.dispatch import BatchKey, ModelRef
-from include.worker.parity import BatchParity, Deviation, batch_deviation, deviation
+from include.worker.parity import MAX_SHAPES, BatchParity, Deviation, batch_deviation, deviation
 from include.worker.pipeline import Pipeline
 from models.backends.base import EXACT
 
@@ -134,6 +134,66 @@ def test_a_check_that_nobody_waits_for_any_more_stops_and_concludes_nothing(tmp_
     assert good.renders == [4], "neither of the four was rendered alone"
     assert gate.allows(good, MODEL, KEY, 4) is None and list(tmp_path.iterdir()) == []
     assert gate.check(good, MODEL, KEY, 4) == 4
+
+
+COMING = MODEL.model_copy(update={"version": "2", "digest": "e" * 64})
+
+
+def served(tmp_path: Path, *asked: tuple[BatchKey, int]) -> BatchParity:
+    """A gate that was asked for these batches of version 1."""
+    gate = BatchParity(tmp_path, EXACT)
+    for key, size in asked:
+        if gate.allows(Leaking(), MODEL, key, size) is None:
+            gate.check(Leaking(), MODEL, key, size)
+    return gate
+
+
+def test_a_coming_version_is_tried_in_the_batches_that_the_others_render_in(tmp_path: Path) -> None:
+    other = KEY.model_copy(update={"width": 32, "guided": False})
+    gate, coming = served(tmp_path, (KEY, 2), (KEY, 4), (KEY, 3), (other, 2)), Leaking()
+    gate.rehearse(coming, COMING)
+    assert coming.renders == [2, 1, 1, 4, 1, 1, 1, 1], "the shape asked for last first, and each in its largest batch only"
+    assert (gate.allows(coming, COMING, KEY, 4), gate.allows(coming, COMING, other, 2)) == (4, 2)
+    gate.rehearse(coming, COMING)
+    assert len(coming.renders) == 8, "it is known by now"
+
+
+def test_what_another_model_renders_is_no_matter(tmp_path: Path) -> None:
+    gate, coming = served(tmp_path, (KEY, 4)), Leaking()
+    gate.rehearse(coming, COMING.model_copy(update={"name": "photo"}))
+    assert coming.renders == []
+
+
+def test_where_the_largest_batch_of_a_coming_version_differs_smaller_ones_are_tried(tmp_path: Path) -> None:
+    gate, coming = served(tmp_path, (KEY, 2), (KEY, 3), (KEY, 4)), Leaking(leak=1)
+    gate.rehearse(coming, COMING)
+    assert coming.renders == [4, 1, 1, 1, 1, 3, 1, 1, 1, 2, 1, 1]
+    assert gate.allows(coming, COMING, KEY, 4) == 1
+    good = Leaking()
+    gate.rehearse(good, COMING)
+    assert good.renders == [], "what was seen to differ is not tried again"
+
+
+def test_a_rehearsal_ends_when_the_version_is_waited_for(tmp_path: Path) -> None:
+    gate, coming, asked = served(tmp_path, (KEY, 4)), Leaking(), iter([True, True, False])
+    gate.rehearse(coming, COMING, lambda: next(asked))
+    assert coming.renders == [] and gate.allows(coming, COMING, KEY, 4) is None
+
+
+def test_a_rehearsal_that_fails_concludes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = KEY.model_copy(update={"width": 32})
+    gate, tight = served(tmp_path, (other, 2), (KEY, 4)), Leaking(breaks_at=4)
+    with caplog.at_level(logging.WARNING):
+        gate.rehearse(tight, COMING)
+    assert "emoji/2 at 16x16 is not compared ahead: no room" in caplog.text
+    assert gate.allows(tight, COMING, KEY, 4) is None and gate.allows(tight, COMING, other, 2) == 2
+
+
+def test_only_so_many_shapes_are_rehearsed(tmp_path: Path) -> None:
+    keys = [KEY.model_copy(update={"width": 16 + 8 * number}) for number in range(MAX_SHAPES + 1)]
+    gate, coming = served(tmp_path, *((key, 2) for key in keys)), Leaking()
+    gate.rehearse(coming, COMING)
+    assert [gate.allows(coming, COMING, key, 2) for key in keys] == [None, *[2] * MAX_SHAPES]
 
 
 def test_a_disk_that_keeps_nothing_costs_the_memory_only(tmp_path: Path) -> None:
