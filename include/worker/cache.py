@@ -16,7 +16,7 @@ from include.contracts.dispatch import ModelRef
 from include.registry.errors import RegistryUnavailableError
 from include.worker.golden import Check, no_check
 from include.worker.memory import free_memory, is_out_of_memory, memory_bytes
-from include.worker.pace import Unhurried
+from include.worker.pace import Unhurried, at_low_priority
 from include.worker.pipeline import Loader, Pipeline
 
 log = logging.getLogger(__name__)
@@ -252,7 +252,8 @@ class ModelCache:
     def _pipeline(self, ref: ModelRef, unhurried: Unhurried) -> Pipeline:
         """Loaded, checked and, where nobody waits for it, rehearsed. Where memory is short, what was not used last makes room for a
         second try."""
-        directory = self.fetcher.fetch(ref)
+        fetch = self.fetcher.fetch
+        directory = fetch(ref) if unhurried.awaited else at_low_priority(fetch, ref)
         try:
             pipeline = self.loader(directory, self.device)
         except Exception as error:

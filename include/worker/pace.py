@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
-REST = 2.0  #: seconds of rest for a second of work: a third of the time goes to it at most
+P = ParamSpec("P")
+T = TypeVar("T")
+
+REST = 1.0  #: seconds of rest for a second of work: half of the time goes to it at most
+NICE = 10
 _LOOK_S = 0.05
 
 
@@ -46,3 +54,19 @@ class Unhurried:
     def _rest_until(self, end: float) -> None:
         while self.busy() and (left := end - self.clock()) > 0 and not self._awaited.wait(min(left, _LOOK_S)):
             pass
+
+
+def at_low_priority(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """What ``call`` returns or raises, run at niceness 10 where the system has one for each thread.
+
+    In a thread of its own, for only the superuser may raise a thread's priority again. Not for what starts threads that stay, as loading
+    a model on some backends does: they inherit the niceness.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="low-priority", initializer=_step_back) as pool:
+        return pool.submit(call, *args, **kwargs).result()
+
+
+def _step_back() -> None:
+    if sys.platform == "linux":  # elsewhere the niceness is the process's
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))

@@ -204,6 +204,7 @@ def wait_warm(settings: Settings, version: str) -> None:
 def measure(settings: Settings, versions: tuple[str, str], moves: int, under_way: int) -> dict[str, Any]:
     flow = Flow(settings, under_way)
     flow.first_of(versions[0], 0.0)
+    flow.run(SETTLE_S)  # the first batch of a shape is compared with single renders, which is no usual pause
     began = time.time()
     flow.run(5 * SETTLE_S)
     calm, switches, windows = (began, time.time()), [], []

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 
 import pytest
 
-from include.worker.pace import Unhurried, never
+from include.worker.pace import NICE, Unhurried, at_low_priority, never
 
 
 class Clock:
@@ -56,3 +58,22 @@ def test_once_somebody_waits_it_rests_no_more() -> None:
     assert not work.go_on() and not work.go_on()
     assert time.monotonic() - before < 10
     timer.join()
+
+
+def niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness of their own")
+def test_a_call_at_low_priority_leaves_this_thread_as_it_is() -> None:
+    before = niceness()
+    assert at_low_priority(niceness) == max(before, NICE)
+    assert niceness() == before
+
+
+def test_what_a_call_at_low_priority_raises_is_raised_here() -> None:
+    def fail(reason: str) -> None:
+        raise ValueError(reason)
+
+    with pytest.raises(ValueError, match="no room"):
+        at_low_priority(fail, "no room")
