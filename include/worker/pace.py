@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -62,8 +62,18 @@ def at_low_priority(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) 
     In a thread of its own, for only the superuser may raise a thread's priority again. Not for what starts threads that stay, as loading
     a model on some backends does: they inherit the niceness.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="low-priority", initializer=_step_back) as pool:
-        return pool.submit(call, *args, **kwargs).result()
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            _step_back()
+            outcome.set_result(call(*args, **kwargs))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    # Not in an executor: the process would not end before its thread does, however long a download takes.
+    threading.Thread(target=run, name="low-priority", daemon=True).start()
+    return outcome.result()
 
 
 def _step_back() -> None:

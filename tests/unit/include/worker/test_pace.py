@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -77,3 +78,15 @@ def test_what_a_call_at_low_priority_raises_is_raised_here() -> None:
 
     with pytest.raises(ValueError, match="no room"):
         at_low_priority(fail, "no room")
+
+
+def test_a_call_at_low_priority_does_not_keep_the_process_from_ending() -> None:
+    lines = (
+        "import threading, time",
+        "from include.worker.pace import at_low_priority",
+        "begun = threading.Event()",
+        "work = lambda: (begun.set(), time.sleep(600))",
+        "threading.Thread(target=at_low_priority, args=(work,), daemon=True).start()",
+        "assert begun.wait(10)",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=60)
