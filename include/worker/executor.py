@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from PIL.Image import Image
@@ -18,6 +19,7 @@ from include.worker.memory import free_memory, is_out_of_memory
 from include.worker.render import Item, Render
 from include.worker.storing import fail_item, store_image
 from include.worker.tools import Tools
+from models.pipelines.interruption import InterruptedStepError
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +137,8 @@ class Execution:
             if not self._keeps(render):
                 return []
         if not render.finished:
-            render.advance()
+            with suppress(InterruptedStepError):
+                render.advance(self._wanted)
             if not self._keeps(render):
                 return []
             self._report(render)

@@ -94,7 +94,11 @@ class Loader(Protocol):
 
 
 def load_torch(directory: Path, device: str) -> Pipeline:
-    """Whatever pipeline ``model_index.json`` names, run by torch as it is."""
+    """Whatever pipeline ``model_index.json`` names, run by torch as it is; its steps can be left in the middle."""
+    from models.backends.attached import denoiser_of
+    from models.pipelines.interruption import make_interruptible
     from models.pipelines.loading import load_text_to_image  # torch and diffusers take seconds to import
 
-    return load_text_to_image(directory, device)
+    pipeline = load_text_to_image(directory, device)
+    make_interruptible(denoiser_of(pipeline))
+    return pipeline

@@ -11,6 +11,8 @@ from PIL.Image import Image
 
 from include.contracts.dispatch import RenderTask
 from include.worker.pipeline import Pipeline, RenderState
+from include.worker.ports import always
+from models.pipelines.interruption import interruptible
 
 MAX_SEED = 2**63
 
@@ -93,12 +95,16 @@ class Render:
         with self._charged():
             self.state = self.beginner.begin(self.pipeline, self.items)
 
-    def advance(self) -> None:
-        """One denoising step of all items that are not finished; the first call begins the render. Where it raises, all is as before."""
+    def advance(self, wanted: Callable[[], bool] = always) -> None:
+        """One denoising step of all items that are not finished; the first call begins the render. Where it raises, all is as before.
+
+        :param wanted: asked within the step, where the pipeline can be left there
+        :raises InterruptedStepError: ``wanted`` said no
+        """
         if self.state is None:
             self.begin()
         going = [item for item, done in zip(self.items, self.progress, strict=True) if done < self.steps]
-        with self._charged(going):
+        with self._charged(going), interruptible(wanted):
             self.state = self.pipeline.step(self.state)
         for item in going:
             item.ran += 1

@@ -15,6 +15,7 @@ from torch import nn
 
 from models.backends.base import Backend, BackendError, Prepared, Run
 from models.backends.calls import Call, CallError
+from models.pipelines.interruption import InterruptedStepError
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,8 @@ class Attachment:
             if run is not None:
                 try:
                     result = run(call)
+                except InterruptedStepError:
+                    raise
                 except Exception as error:  # whatever a compiled graph raises costs its speed, never the render
                     if _out_of_memory(error):
                         raise

@@ -3,9 +3,8 @@
 The shipped base model at 64 px, 50 steps with guidance, one CPU thread. Each lease is revoked at a random instant, through a real broker.
 
 - ``steps_after_cancel``: device time after the broker had acknowledged the revocation, whatever it was spent on (the rest of the running
-  step, further steps, encoding, previews, decoding), in steps: over the duration of the very step that the cancellation fell into or, where
-  it fell between two, of the one before. The most of all rounds; ``median`` is their median. A step can't be left in the middle, so up to 1
-  is the best.
+  step, further steps, encoding, previews, decoding), in steps: over the duration of the last step that had ended by then. The most of all
+  rounds; ``median`` is their median.
 - ``steps_begun``: denoising steps that began after that instant, the most of all rounds.
 - ``freed_s``: from that instant to the heartbeat that says the slot is free, median.
 """
@@ -31,7 +30,7 @@ from include.contracts.workers import Credit
 from models.training.base_model import load_base
 from tests.support.worker_bench import Hand, Recorder, Span, broker, install_base, task, worker
 
-STEPS, LATEST = 50, 40  #: of a render, and by which it is cancelled
+STEPS, EARLIEST, LATEST = 50, 2, 40  #: of a render, and between which it is cancelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class Round:
 
 
 def cancel_one(hand: Hand, model: ModelRef, recorder: Recorder, rng: random.Random) -> Round:
-    first, others, at, reached = len(recorder.steps), len(recorder.others), rng.randrange(LATEST), threading.Event()
+    first, others, at, reached = len(recorder.steps), len(recorder.others), rng.randrange(EARLIEST, LATEST), threading.Event()
     recorder.on_step = lambda done: reached.set() if done - first >= at else None
     lease = hand.lease(task(steps=STEPS), model=model)
     hand.send(lease)
@@ -53,10 +52,10 @@ def cancel_one(hand: Hand, model: ModelRef, recorder: Recorder, rng: random.Rand
     hand.wait(lambda message: isinstance(message, Credit) and not message.held and message.at > asked)
     freed_s = time.monotonic() - cancelled
     steps = [Span(began, ended) for _, began, ended in recorder.steps[first:]]
-    interrupted = [step for step in steps if step.began <= cancelled][-1]
+    whole = [step for step in steps if step.ended <= cancelled][-1]
     spent_s = sum(span.after(cancelled) for span in (*steps, *recorder.others[others:]))
     begun = sum(step.began > cancelled for step in steps)
-    return Round(begun=begun, device_steps=spent_s / (interrupted.ended - interrupted.began), freed_s=freed_s)
+    return Round(begun=begun, device_steps=spent_s / (whole.ended - whole.began), freed_s=freed_s)
 
 
 def measure(rounds: int, seed: int) -> dict[str, Any]:

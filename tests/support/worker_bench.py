@@ -21,6 +21,8 @@ from include.platform.kafka import create_topics, kafka_service
 from include.registry.files import LIST_NAME, list_files
 from include.worker.pipeline import Pipeline, RenderState
 from include.worker.service import Worker, WorkerOptions
+from models.backends.attached import denoiser_of
+from models.pipelines.interruption import make_interruptible
 from models.pipelines.text_to_image import save_pipeline
 from models.training.base_model import load_base
 from tests.support.leases import lease_of, render_task
@@ -132,10 +134,11 @@ class Span:
 
 class Recorder:
     """Passes everything on to the pipeline and notes when each step began and ended, of how many steps its render is, and the same of
-    all other work that it does for a render."""
+    all other work that it does for a render. Its steps can be left, as those of the worker's own loader."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        make_interruptible(denoiser_of(pipeline))
         self.steps: list[tuple[int, float, float]] = []
         self.others: list[Span] = []
         self.on_step: Callable[[int], None] = lambda _: None
@@ -147,9 +150,10 @@ class Recorder:
     def step(self, state: RenderState) -> RenderState:
         self.on_step(len(self.steps))
         began = time.monotonic()
-        found = self.pipeline.step(state)
-        self.steps.append((state.steps, began, time.monotonic()))
-        return found
+        try:
+            return self.pipeline.step(state)
+        finally:
+            self.steps.append((state.steps, began, time.monotonic()))
 
     def _noted(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*arguments: Any, **named: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.backends.attached import Attachment
 from models.backends.known import BACKENDS
+from models.pipelines.interruption import make_interruptible
 
 COMPILED = BACKENDS["torch-compile"]
 
@@ -18,15 +19,16 @@ COMPILED = BACKENDS["torch-compile"]
 class Denoiser(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(8, 8)
+        self.blocks = nn.ModuleList([nn.Linear(8, 8)])
 
     def forward(self, sample: Tensor, scale: Tensor) -> Tensor:
-        return torch.tanh(self.linear(sample)) * scale[:, None]
+        return torch.tanh(self.blocks[0](sample)) * scale[:, None]
 
 
 @torch.no_grad()
 def main(machine: Path) -> None:
     denoiser = Denoiser().eval().requires_grad_(False)
+    make_interruptible(denoiser)  # as the worker's loader does
     calls = [(torch.randn(batch, 8), torch.rand(batch)) for batch in (2, 5)]
     expected = [denoiser(*call) for call in calls]
     seen = []

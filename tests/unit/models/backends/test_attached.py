@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.backends.attached import EAGER, Attachment, attachment_of, denoiser_of
 from models.backends.base import EXACT, Availability, Backend, BackendError, Prepared, Run
 from models.backends.calls import Call
+from models.pipelines.interruption import InterruptedStepError
 
 
 class Doubling(Backend):
@@ -100,6 +101,13 @@ def test_a_backend_that_fails_gives_way_to_eager_for_good(
 def test_out_of_memory_is_passed_on(denoiser: Denoiser, tmp_path: Path) -> None:
     attachment = Attachment(denoiser, tmp_path, lambda key: Doubling(running=RuntimeError("CUDA out of memory")))
     with pytest.raises(RuntimeError, match="out of memory"):
+        denoiser(SAMPLE)
+    assert not attachment.failed
+
+
+def test_a_step_that_nobody_wants_any_more_is_no_fault_of_the_backend(denoiser: Denoiser, tmp_path: Path) -> None:
+    attachment = Attachment(denoiser, tmp_path, lambda key: Doubling(running=InterruptedStepError()))
+    with pytest.raises(InterruptedStepError):
         denoiser(SAMPLE)
     assert not attachment.failed
 
