@@ -20,7 +20,7 @@ from include.scheduling.intake import Intake
 from include.scheduling.records import Entry, LeaseRecord, Phase, decode_entry
 from include.scheduling.stats import Stats
 from include.scheduling.store import StateStore, Table
-from include.scheduling.timers import Alarm
+from include.scheduling.timers import Alarm, is_due
 from include.scheduling.tuning import Tuning
 from include.scheduling.worker_desk import WorkerDesk
 
@@ -198,12 +198,12 @@ class Scheduler:
         cell.emit(SharesEvent(event_id=event_id, cell=cell.name, at=now, before=move.before, after=move.after, reason=move.reason))
 
     def _save(self, now: float) -> None:
-        if now - self._saved_at >= self._cell.tuning.learned_every_s:
+        if is_due(now, self._saved_at, self._cell.tuning.learned_every_s):
             self._saved_at = now
             self._cell.learned.save()
 
     def _clean(self, now: float) -> None:
-        if now - self._cleaned_at < _CLEAN_EVERY_S:
+        if not is_due(now, self._cleaned_at, _CLEAN_EVERY_S):
             return
         self._cleaned_at = now
         self._cell.ids.clean(now, self._cell.entries, at_most=20_000)

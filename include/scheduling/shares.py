@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from include.contracts.events import Lane
 from include.scheduling.decayed import DecayedQuantile
+from include.scheduling.timers import is_due
 
 STEP = 0.05  #: moves at a time at most
 TIGHT = 1.2  #: wait over objective above which a lane borrows share
@@ -110,7 +111,7 @@ class ShareControl:
         """
         if dict(base) != self._base:
             return self._start_from(base)
-        if now - self._moved_at < self.every_s:
+        if not is_due(now, self._moved_at, self.every_s):
             return None
         measured = _Measured(self._measure(backlog_oldest_s, now), objectives)
         move = self._take_back(measured) or self._lend(measured) or self._drift(measured)

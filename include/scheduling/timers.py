@@ -6,6 +6,12 @@ import heapq
 from enum import IntEnum
 
 
+def is_due(now: float, last: float, every_s: float) -> bool:
+    """Whether what happens every so many seconds, and happened last at ``last``, is due. Also where the clock was set back since: to wait
+    until it has caught up could take for ever."""
+    return not 0.0 <= now - last < every_s
+
+
 class Alarm(IntEnum):
     """What a timer is for; when two are due at the same time the lower goes first."""
 

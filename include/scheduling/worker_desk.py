@@ -23,7 +23,7 @@ from include.scheduling.cell import Cell
 from include.scheduling.fleet import Worker, encode_worker
 from include.scheduling.records import Entry, LeaseRecord, Phase
 from include.scheduling.store import Table
-from include.scheduling.timers import Alarm
+from include.scheduling.timers import Alarm, is_due
 
 #: Caches that spare so much of the work that a completion tells nothing about its cost.
 _SPARED = frozenset({"result", "near", "parked", "attempt"})
@@ -45,7 +45,7 @@ class WorkerDesk:
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
-        self._learns_at = 0.0
+        self._learned_at = 0.0
 
     def take(self, message: AnyWorkerMessage, raw: str, now: float) -> None:
         if message.cell != self._cell.name:
@@ -154,7 +154,7 @@ class WorkerDesk:
         if isinstance(message, Started):
             return
         for entry in lease.entries.values():
-            if now - entry.progress_at >= self._cell.tuning.progress_every_s:
+            if is_due(now, entry.progress_at, self._cell.tuning.progress_every_s):
                 entry.progress_at = now
                 self._cell.announce(
                     entry,
@@ -188,8 +188,9 @@ class WorkerDesk:
                 cell.retry(entry, Reason(code=ReasonCode.RENDER_FAILED, message=trouble), now)
             return
         self._settle(entry, message)
-        if not message.cached and not _SPARED.intersection(message.usage.cache_hits) and now >= self._learns_at:
-            self._learns_at = now + cell.tuning.learn_every_s
+        rendered = not message.cached and not _SPARED.intersection(message.usage.cache_hits)
+        if rendered and is_due(now, self._learned_at, cell.tuning.learn_every_s):
+            self._learned_at = now
             self._learn(entry, message)
         self._remember_if_last(entry)
         cell.finish(

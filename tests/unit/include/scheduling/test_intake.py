@@ -224,6 +224,13 @@ class TestCancel:
         desk.submit("r-1")
         assert desk.states("r-1") == [State.QUEUED]
 
+    def test_it_waits_no_longer_where_the_clock_was_set_back(self, desk: Desk) -> None:
+        desk.tick(86_400)
+        desk.tick(-86_400)
+        desk.cancel("r-1")
+        desk.tick(100)
+        assert not desk.scheduler.busy
+
     def test_of_too_many_that_wait_the_oldest_is_forgotten(self) -> None:
         desk = Desk(tuning=Tuning(max_early_cancels=2))
         for name in ("r-2", "r-1", "r-3"):

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.scheduling.timers import Alarm, Timers
+from include.scheduling.timers import Alarm, Timers, is_due
+
+
+@pytest.mark.parametrize(("now", "due"), [(100.0, False), (104.9, False), (105.0, True), (99.9, True), (0.0, True)])
+def test_what_recurs_is_due_after_its_time_and_after_the_clock_was_set_back(now: float, due: bool) -> None:
+    assert is_due(now, 100.0, 5.0) is due
+    assert is_due(now, float("-inf"), 5.0)
 
 
 def test_what_is_due_comes_earliest_first() -> None:
