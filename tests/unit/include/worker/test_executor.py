@@ -30,9 +30,7 @@ from include.worker.ports import Encoded, Found, NoParityGate, NoResultCache, No
 from include.worker.previews import PreviewWriter
 from include.worker.render import items_of
 from models.backends.base import EXACT
-from models.pipelines.interruption import make_interruptible, outer_blocks
 from tests.support.leases import lease_of, render_task
-from tests.support.tiny_pipeline import tiny_pipeline
 from tests.support.waiting import wait_for
 from tests.unit.include.worker.conftest import Bench, Faulty
 
@@ -149,27 +147,6 @@ def test_a_revoked_request_costs_no_further_step_and_says_nothing(bench: Bench) 
     assert sizes == [2, 2, 1, 1]
     assert bench.completed.keys() == {kept.request_id} and not bench.failed
     assert bench.store.head(image_key("acme", cancelled.request_id, 0, ImageFormat.PNG)) is None
-
-
-@pytest.mark.parametrize("mate", [False, True], ids=["alone", "with a mate"])
-def test_a_cancellation_within_a_step_ends_it_unless_a_mate_needs_it(bench: Bench, mate: bool) -> None:
-    pipeline = tiny_pipeline(inner_depth=4)
-    make_interruptible(pipeline.network)
-    cancelled, kept = render_task(steps=3), render_task(steps=3)
-    work = lease(bench, cancelled, *([kept] if mate else []))
-    blocks: list[int] = []
-
-    def within_the_second_step(block: Any, arguments: Any) -> None:
-        blocks.append(len(arguments[0]))
-        if len(blocks) == len(list(outer_blocks(pipeline.network))) + 2:
-            cancel(bench, work, cancelled)
-
-    for block in outer_blocks(pipeline.network):
-        block.register_forward_pre_hook(within_the_second_step)
-    bench.pipeline = pipeline  # type: ignore[assignment]
-    bench.execute(work)
-    assert bench.completed.keys() == ({kept.request_id} if mate else set()) and not bench.failed
-    assert len(blocks) == (3 * 6 if mate else 6 + 2), "the cancelled step was left after the block that ran"
 
 
 class Revoking:
